@@ -1,0 +1,1 @@
+"""The command `vlm3d-ct`."""

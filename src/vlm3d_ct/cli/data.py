@@ -1,0 +1,132 @@
+"""``vlm3d-ct phantom``, ``verify`` and ``prepare``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+from vlm3d_ct.cli.arguments import Commands, add_command, add_config_flags, read_config
+from vlm3d_ct.config import load_config
+from vlm3d_ct.data.cohort import find_cohort, refuse_or_skip
+from vlm3d_ct.data.dataset import open_cache
+from vlm3d_ct.data.prepare import prepare_cases
+from vlm3d_ct.data.verify import verify_directory
+from vlm3d_ct.errors import ConfigError, DataError
+from vlm3d_ct.log import say
+from vlm3d_ct.phantom.cohort import write_cohort
+from vlm3d_ct.volumes.atomic import write_atomically
+from vlm3d_ct.volumes.preprocess import Preprocess
+
+
+def add_commands(commands: Commands[argparse.ArgumentParser]) -> None:
+    """Register the commands."""
+    _add_phantom(commands)
+    _add_verify(commands)
+    _add_prepare(commands)
+
+
+def _add_phantom(commands: Commands[argparse.ArgumentParser]) -> None:
+    parser = add_command(
+        commands,
+        "phantom",
+        "Write a cohort of digital chest phantoms with masks, reports and labels, in the real formats.",
+        "vlm3d-ct phantom data/phantoms --patients 1000 --slices 300 --seed 1",
+    )
+    parser.add_argument("directory", metavar="DIR", help="a new or empty folder")
+    parser.add_argument("--patients", type=int, required=True, metavar="N", help="volumes, one a patient")
+    parser.add_argument("--slices", type=int, default=0, metavar="N", help="2D slices of other patients")
+    parser.add_argument(
+        "--size", choices=("small", "full"), default="small", help="small: 32x96x96; full: 512x512 slices"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    _add_workers(parser)
+    parser.set_defaults(run=_phantom)
+
+
+def _add_verify(commands: Commands[argparse.ArgumentParser]) -> None:
+    parser = add_command(
+        commands,
+        "verify",
+        "Read everything in a data folder as training would, and list every fault with its remedy.",
+        "vlm3d-ct verify data/ctrate --json faults.json",
+    )
+    parser.add_argument("path", metavar="PATH", help="a data folder, or a configuration (all its data folders)")
+    parser.add_argument("--json", metavar="FILE", help="write everything found to a file")
+    _add_workers(parser)
+    parser.set_defaults(run=_verify)
+
+
+def _add_prepare(commands: Commands[argparse.ArgumentParser]) -> None:
+    parser = add_command(
+        commands,
+        "prepare",
+        "Read, check and resize every case once, into the cache. Can be interrupted and started again.",
+        "vlm3d-ct prepare --config configs/pretrain_ctrate.yaml --workers 16",
+    )
+    add_config_flags(parser)
+    parser.add_argument(
+        "--shard", default="1/1", metavar="I/N", help="the I-th of N shares, for a cluster's array jobs"
+    )
+    _add_workers(parser)
+    parser.set_defaults(run=_prepare)
+
+
+def _add_workers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (default: cores)"
+    )
+
+
+def _phantom(parsed: argparse.Namespace) -> int:
+    write_cohort(
+        Path(parsed.directory),
+        patients=parsed.patients,
+        slices=parsed.slices,
+        size=parsed.size,
+        seed=parsed.seed,
+        workers=parsed.workers,
+    )
+    return 0
+
+
+def _verify(parsed: argparse.Namespace) -> int:
+    path = Path(parsed.path)
+    if path.is_dir():
+        directories = [path]
+    else:
+        data = load_config(path).data
+        directories = [Path(folder) for folder in (data.ctrate_dir, data.omniabnorm_dir) if folder is not None]
+        if not directories:
+            raise ConfigError(f"{path}: data.ctrate_dir and data.omniabnorm_dir are not set: nothing to verify.")
+    reports = [verify_directory(directory, workers=parsed.workers) for directory in directories]
+    for report in reports:
+        for line in report.render():
+            say(line)
+    if parsed.json is not None:
+        text = json.dumps([report.as_dict() for report in reports], indent=1)
+        write_atomically(Path(parsed.json), [text.encode()])
+    return DataError.exit_code if any(report.problems for report in reports) else 0
+
+
+def _prepare(parsed: argparse.Namespace) -> int:
+    config = read_config(parsed)
+    cohort = find_cohort(config)
+    summary = prepare_cases(
+        (*cohort.training, *cohort.validation),
+        Preprocess.from_config(config.preprocess),
+        open_cache(config),
+        workers=parsed.workers,
+        shard=_shard(parsed.shard),
+    )
+    say(f"{summary.prepared} cases prepared, {summary.already} were ready, {len(summary.unusable)} left out")
+    refuse_or_skip(summary.problems, config)
+    return 0
+
+
+def _shard(text: str) -> tuple[int, int]:
+    index, _, count = text.partition("/")
+    if not (index.isdigit() and count.isdigit()):
+        raise ConfigError(f"--shard {text}: give I/N with I in 1..N, such as 3/8.")
+    return int(index), int(count)

@@ -1,0 +1,51 @@
+"""Entry points: parse, run, and turn a user's mistake into a message and an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from vlm3d_ct.cli import data, evaluate, inspect, train
+from vlm3d_ct.errors import UserError
+from vlm3d_ct.log import is_main_rank
+
+EXIT_CODES = """exit codes: 0 done; 2 usage or configuration; 3 data or checkpoint invalid; 4 stopped, can be continued;
+1 anything unexpected, with its traceback"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of ``vlm3d-ct`` with all its commands."""
+    parser = argparse.ArgumentParser(
+        prog="vlm3d-ct",
+        description="Train, evaluate and apply a 3D vision-language encoder for chest CT.",
+        epilog=EXIT_CODES,
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for module in (data, train, evaluate, inspect):
+        module.add_commands(commands)
+    return parser
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line; returns the exit code."""
+    parsed = build_parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = parsed.run
+    try:
+        return command(parsed)
+    except UserError as error:
+        if is_main_rank():
+            kind = {2: "configuration", 3: "data", 4: "stopped"}.get(error.exit_code, "error")
+            print(f"{kind}: {error}", file=sys.stderr, flush=True)
+        return error.exit_code
+    except BrokenPipeError:
+        # the reader of our output has gone (`| head`): nothing is wrong with the work done so far
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def entry() -> None:
+    """Console script."""
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,164 @@
+"""Every setting with its default. The defaults are the plan's pre-training recipe; YAML files hold only deltas."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+WINDOW_PRESETS: dict[str, tuple[float, float]] = {
+    "plan": (40.0, 400.0),
+    "soft_tissue": (40.0, 400.0),
+    "lung": (-600.0, 1500.0),
+    "bone": (400.0, 1800.0),
+}
+"""Named windows as (centre_hu, width_hu)."""
+
+Positive = Annotated[int, Field(gt=0)]
+NonNegative = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Shape3 = tuple[Positive, Positive, Positive]
+Window = Literal["plan", "soft_tissue", "lung", "bone"] | tuple[float, Annotated[float, Field(gt=0)]]
+
+_settings = dataclass(frozen=True, kw_only=True, config={"extra": "forbid"})
+
+
+@_settings
+class DataConfig:
+    """Where the cases are and how they are loaded. Relative paths start at the working directory."""
+
+    ctrate_dir: str | None = None
+    """Folder with the 3D volumes: the plan's layout or an official CT-RATE tree."""
+    omniabnorm_dir: str | None = None
+    """Folder with the 2D slices; None trains without them."""
+    cache_dir: str = "data/cache"
+    """Prepared cases; about the size of the data set itself."""
+    validation_fraction: Share = 0.1
+    """Share of the patients held out, chosen by a hash of the patient id, where the folder declares no split."""
+    on_invalid: Literal["error", "skip"] = "error"
+    """What an unusable case does: stop the run, or be left out, listed and counted."""
+    num_workers: NonNegative = 4
+    prefetch_factor: Positive = 2
+    pin_memory: bool = True
+
+
+@_settings
+class PreprocessConfig:
+    """What is done to a scan once, before the cache. Part of the fingerprint."""
+
+    size: Shape3 = (64, 512, 512)
+    """Voxels (z, y, x) of a prepared volume."""
+    slice_size: Shape3 = (4, 512, 512)
+    """Voxels (z, y, x) of a prepared pseudo-3D slice."""
+
+
+@_settings
+class AugmentConfig:
+    """Random changes of a training case, drawn from (seed, epoch, case)."""
+
+    flip_probability: Share = 0.5
+    """Left-right flips; sided words and regions are swapped with it, or the flip does not happen."""
+    rotation_probability: Share = 0.3
+    rotation_degrees: Annotated[float, Field(ge=0, le=45)] = 10.0
+    """Largest rotation about each axis, in millimetre space."""
+    intensity_probability: Share = 0.3
+    intensity_shift: Annotated[float, Field(ge=0)] = 0.1
+    """Largest shift of the windowed intensity (range 0..1)."""
+    noise_probability: Share = 0.2
+    noise_sigma: Annotated[float, Field(ge=0)] = 0.01
+
+
+@_settings
+class ModelConfig:
+    """The vision encoder."""
+
+    embed_dim: Positive = 768
+    depth: Positive = 12
+    num_heads: Positive = 12
+    num_regions: Positive = 20
+    patch_size: Shape3 = (4, 16, 16)
+    mlp_ratio: Annotated[float, Field(gt=0)] = 4.0
+    dropout: Share = 0.1
+    attn_dropout: Share = 0.1
+    windows: Annotated[tuple[Window, ...], Field(min_length=1)] = ("plan",)
+    """Intensity windows, one input channel each: a preset or (centre_hu, width_hu)."""
+    mask_dropout: Share = 0.1
+    """Share of the training cases whose mask is withheld, so that the encoder learns to work without one."""
+
+
+@_settings
+class TextConfig:
+    """The text encoder."""
+
+    source: Literal["pretrained", "small"] = "pretrained"
+    """``pretrained``: a BERT from the hub or a local folder. ``small``: one made on the spot, for demo and tests."""
+    name_or_path: str = "dmis-lab/biobert-v1.1"
+    revision: str = "551ca18efd7f052c8dfa0b01c94c2a8e68bc5488"
+    """Commit of the hub's repository; ignored for a local folder."""
+    max_len: Annotated[int, Field(ge=8, le=512)] = 512
+    small_width: Positive = 128
+    small_depth: Positive = 2
+    small_heads: Positive = 4
+    small_vocabulary: Positive = 2000
+    gradient_checkpointing: bool = False
+
+
+@_settings
+class ObjectiveConfig:
+    """total = global_weight * global + region_weight * region + occupancy_weight * occupancy."""
+
+    global_weight: Annotated[float, Field(ge=0)] = 1.0
+    region_weight: Annotated[float, Field(ge=0)] = 0.5
+    occupancy_weight: Annotated[float, Field(ge=0)] = 0.1
+    temperature: Annotated[float, Field(gt=0.01)] = 0.07
+    """Start of the learned temperature; its inverse is clamped at 100."""
+
+
+@_settings
+class TrainingConfig:
+    """The optimisation."""
+
+    num_epochs: Positive = 50
+    batch_size: Positive = 8
+    """Pairs per rank and micro-batch."""
+    accumulation_steps: Positive = 2
+    """Micro-batches per step; all of them are negatives of each other."""
+    lr: Annotated[float, Field(gt=0)] = 1e-4
+    min_lr: Annotated[float, Field(ge=0)] = 1e-6
+    warmup_epochs: Annotated[float, Field(ge=0)] = 5
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: Annotated[float, Field(gt=0)] = 1e-8
+    precision: Literal["fp32", "fp16", "bf16"] = "fp16"
+    gradient_clip: Annotated[float, Field(gt=0)] = 1.0
+    gradient_checkpointing: bool = True
+    log_interval: Positive = 10
+    """Steps between two logged lines."""
+    val_interval: Positive = 5
+    """Epochs between two validations, each with a checkpoint; the last epoch always has both."""
+    keep_best: Positive = 3
+    keep_last: Positive = 2
+    max_nonfinite_steps: Positive = 10
+    """So many skipped steps in a row stop the run."""
+
+
+@_settings
+class Config:
+    """One stage of training, complete."""
+
+    stage: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")] = "pretrain"
+    """Name of the stage; a checkpoint of the same stage is continued, of another one only its weights are taken."""
+    seed: NonNegative = 0
+    data: DataConfig = Field(default_factory=DataConfig)
+    preprocess: PreprocessConfig = Field(default_factory=PreprocessConfig)
+    augment: AugmentConfig = Field(default_factory=AugmentConfig)
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    text: TextConfig = Field(default_factory=TextConfig)
+    objective: ObjectiveConfig = Field(default_factory=ObjectiveConfig)
+    training: TrainingConfig = Field(default_factory=TrainingConfig)
+
+    @property
+    def windows_hu(self) -> tuple[tuple[float, float], ...]:
+        """The intensity windows as (centre_hu, width_hu), presets resolved."""
+        return tuple(WINDOW_PRESETS[w] if isinstance(w, str) else w for w in self.model.windows)

@@ -1,0 +1,1 @@
+"""Cases on disk: finding, verifying, preparing, loading them."""

@@ -1,0 +1,118 @@
+"""What a loader hands to the device: a micro-batch of one kind, still in HU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64, Shaped, UInt8
+from torch import Tensor
+
+from vlm3d_ct.data.case import Kind
+from vlm3d_ct.text.tokenize import EncodedReport, collate_reports
+from vlm3d_ct.volumes.preprocess import Prepared
+
+
+@dataclass(frozen=True)
+class Change:
+    """The augmentation of one case; the default changes nothing.
+
+    Attributes:
+        flip: mirror left and right (the report is mirrored with it).
+        angles_rad: rotation about the (z, y, x) axes.
+        shift: added to the windowed intensity.
+        noise_sigma: of the Gaussian noise on the windowed intensity; 0 for none.
+        noise_seed: of that noise.
+    """
+
+    flip: bool = False
+    angles_rad: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    shift: float = 0.0
+    noise_sigma: float = 0.0
+    noise_seed: int = 0
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One case as a worker read it: prepared voxels and labels, the encoded report, and its augmentation to come."""
+
+    case_id: str
+    prepared: Prepared
+    report: EncodedReport
+    change: Change
+
+
+@dataclass
+class Batch:
+    """A micro-batch on its way to the device.
+
+    Attributes:
+        kind: of all its cases.
+        case_ids: for messages.
+        changes: the augmentation of each case.
+        voxels: HU (volumes, int16) or grey values 0..255 (slices, uint8).
+        labels: region ids, 0 where a case has no mask; None for slices, whose masks show lesions, not regions.
+        mask_given: which cases have region ids.
+        spacing_mm: along (z, y, x).
+        region_tokens: the tokens that speak of each region.
+        region_mentions: the plan's (B, 20) matrix of mentioned regions.
+        region_groups: identity of each region's text (see `objectives.region_loss`).
+        text_groups: identity of the whole text.
+    """
+
+    kind: Kind
+    case_ids: tuple[str, ...]
+    changes: tuple[Change, ...]
+    voxels: Shaped[Tensor, "b z y x"]
+    labels: UInt8[Tensor, "b z y x"] | None
+    mask_given: Bool[Tensor, " b"]
+    spacing_mm: Float[Tensor, "b 3"]
+    input_ids: Int64[Tensor, "b t"]
+    attention_mask: Int64[Tensor, "b t"]
+    token_type_ids: Int64[Tensor, "b t"]
+    region_tokens: Bool[Tensor, "b r t"]
+    region_mentions: Bool[Tensor, "b r"]
+    region_groups: Int64[Tensor, "b r"]
+    text_groups: Int64[Tensor, " b"]
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on the device; copies from pinned memory overlap with computation."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Batch:
+        """The same batch in page-locked memory; called by the loader."""
+        return self._map(lambda tensor: tensor.pin_memory())
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        tensors = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{name: change(t) for name, t in tensors.items() if isinstance(t, Tensor)})
+
+
+def collate(samples: Sequence[Sample], pad_id: int) -> Batch:
+    """Stack samples of one kind; texts are padded to the longest of the batch."""
+    first = samples[0].prepared
+    reports = collate_reports([sample.report for sample in samples], pad_id)
+    labels = None
+    if first.kind == "volume":
+        empty = np.zeros(first.voxels_hu.shape, np.uint8)
+        labels = torch.from_numpy(
+            np.stack([empty if s.prepared.labels is None else s.prepared.labels for s in samples])
+        )
+    return Batch(
+        kind=first.kind,
+        case_ids=tuple(sample.case_id for sample in samples),
+        changes=tuple(sample.change for sample in samples),
+        voxels=torch.from_numpy(np.stack([sample.prepared.voxels_hu for sample in samples])),
+        labels=labels,
+        mask_given=torch.tensor([first.kind == "volume" and s.prepared.labels is not None for s in samples]),
+        spacing_mm=torch.tensor([s.prepared.spacing_mm for s in samples], dtype=torch.float32),
+        input_ids=torch.from_numpy(reports.input_ids),
+        attention_mask=torch.from_numpy(reports.attention_mask),
+        token_type_ids=torch.from_numpy(reports.token_type_ids),
+        region_tokens=torch.from_numpy(reports.region_tokens),
+        region_mentions=torch.from_numpy(reports.region_mentions),
+        region_groups=torch.from_numpy(reports.region_groups),
+        text_groups=torch.from_numpy(reports.text_groups),
+    )

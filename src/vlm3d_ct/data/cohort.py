@@ -1,0 +1,124 @@
+"""The cases of a run: found, split by patient, prepared."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from vlm3d_ct.config import Config
+from vlm3d_ct.data.cache import Cache
+from vlm3d_ct.data.case import Case, Kind
+from vlm3d_ct.data.layout import read_cases
+from vlm3d_ct.data.prepare import prepare_cases
+from vlm3d_ct.data.split import split_patients
+from vlm3d_ct.distributed import gather_objects, rank, world_size
+from vlm3d_ct.errors import ConfigError, DataError, Problem
+from vlm3d_ct.log import say, warn
+from vlm3d_ct.volumes.preprocess import Preprocess
+
+LONGEST_PREPARATION = timedelta(days=7)
+"""How long a rank waits for the others to prepare their share."""
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """The cases of a run, no patient on both sides."""
+
+    training: tuple[Case, ...]
+    validation: tuple[Case, ...]
+
+    @property
+    def identity(self) -> str:
+        """Hash of which cases are on which side; a run is continued on the same cohort only."""
+        lines = [f"{side} {c.kind} {c.case_id}" for side in ("training", "validation") for c in getattr(self, side)]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+    @property
+    def training_patients(self) -> list[str]:
+        """Hashed patient ids of the training side: a checkpoint carries them, so that evaluation can leave them out."""
+        return sorted({hash_patient(case.patient_id) for case in self.training})
+
+
+def hash_patient(patient_id: str) -> str:
+    """A patient id as it may leave the hospital: 16 hexadecimal digits of its BLAKE2."""
+    return hashlib.blake2b(patient_id.encode(), digest_size=8).hexdigest()
+
+
+def find_cohort(config: Config) -> Cohort:
+    """Find and split the cases of a configuration; nothing is prepared yet.
+
+    Raises:
+        ConfigError: no data folder is configured.
+        DataError: a folder has faults and `data.on_invalid` is ``error``, or holds nothing of the wanted kind.
+    """
+    folders: list[tuple[str, str | None, Kind]] = [
+        ("data.ctrate_dir", config.data.ctrate_dir, "volume"),
+        ("data.omniabnorm_dir", config.data.omniabnorm_dir, "slice"),
+    ]
+    if all(folder is None for _, folder, _ in folders):
+        raise ConfigError("data.ctrate_dir is not set: give the folder with the volumes, --set data.ctrate_dir=FOLDER.")
+    cases: list[Case] = []
+    problems: list[Problem] = []
+    for setting, folder, kind in folders:
+        if folder is None:
+            continue
+        index = read_cases(Path(folder))
+        if index.description:
+            say(index.description)
+        found = [case for case in index.cases if case.kind == kind]
+        problems += index.problems
+        if not found and not index.problems:
+            problems.append(
+                Problem(
+                    code="no-cases",
+                    file=folder,
+                    field=setting,
+                    value=f"0 of kind {kind}",
+                    message=f"The folder holds no {kind}s.",
+                    remedy=f"Set {setting} to a folder that does, or to null.",
+                )
+            )
+        cases += found
+    refuse_or_skip(problems, config)
+    training, validation = split_patients(cases, config.data.validation_fraction)
+    return Cohort(tuple(training), tuple(validation))
+
+
+def prepare_cohort(cohort: Cohort, config: Config, *, workers: int) -> Cohort:
+    """Bring the cache up to date, the work shared among the ranks; returns the cohort without its unusable cases.
+
+    Returns when every rank is done: none starts before the data is ready, all keep the same cases.
+
+    Raises:
+        DataError: a case cannot be used and `data.on_invalid` is ``error``.
+    """
+    preprocess = Preprocess.from_config(config.preprocess)
+    cache = Cache(Path(config.data.cache_dir), preprocess.fingerprint)
+    cases = (*cohort.training, *cohort.validation)
+    summary = prepare_cases(cases, preprocess, cache, workers=workers, shard=(rank() + 1, world_size()))
+    summaries = gather_objects(summary, timeout=LONGEST_PREPARATION)
+    refuse_or_skip([problem for each in summaries for problem in each.problems], config)
+    unusable = {(case.kind, case.case_id) for each in summaries for case in each.unusable}
+    training, validation = (
+        tuple(case for case in side if (case.kind, case.case_id) not in unusable)
+        for side in (cohort.training, cohort.validation)
+    )
+    return Cohort(training, validation)
+
+
+def refuse_or_skip(problems: Sequence[Problem], config: Config) -> None:
+    """Stop at faults, or list and count them, as `data.on_invalid` says.
+
+    Raises:
+        DataError: there are faults and they are not to be skipped.
+    """
+    if not problems:
+        return
+    if config.data.on_invalid == "error":
+        raise DataError(problems)
+    for problem in problems:
+        warn(f"left out: {problem}")
+    warn(f"{len(problems)} faults were left out (data.on_invalid = skip)")

@@ -1,0 +1,103 @@
+"""Prepared cases and their reports as samples; the loader around them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from vlm3d_ct.config import AugmentConfig, Config
+from vlm3d_ct.data.augment import draw_change
+from vlm3d_ct.data.batch import Batch, Change, Sample, collate
+from vlm3d_ct.data.cache import Cache
+from vlm3d_ct.data.case import Case
+from vlm3d_ct.data.order import MicroBatchOrder
+from vlm3d_ct.seeding import random_stream
+from vlm3d_ct.text.mirror import can_mirror, mirror_text
+from vlm3d_ct.text.regions import RegionTable
+from vlm3d_ct.text.report import Report
+from vlm3d_ct.text.tokenize import EncodedReport, ReportTokenizer
+from vlm3d_ct.volumes.preprocess import Preprocess
+
+
+class CaseDataset(Dataset[Sample]):
+    """Map-style: ``dataset[epoch, case number]``. What it returns depends on (seed, epoch, case) only.
+
+    Args:
+        cases: all cases, of both kinds.
+        cache: where they are prepared.
+        tokenizer: for the reports.
+        table: the regions.
+        augment: None reads the cases as they are, with their first report.
+        seed: of the run.
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[Case],
+        cache: Cache,
+        tokenizer: ReportTokenizer,
+        table: RegionTable,
+        augment: AugmentConfig | None,
+        seed: int,
+    ):
+        self.cases, self.cache, self.tokenizer, self.table = tuple(cases), cache, tokenizer, table
+        self.augment, self.seed = augment, seed
+        self._encoded: dict[tuple[int, int, bool], tuple[EncodedReport, bool]] = {}
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        epoch, number = key
+        case = self.cases[number]
+        prepared = self.cache.read(case.case_id, case.kind)
+        which, change = 0, Change()
+        if self.augment is not None:
+            which = int(random_stream(self.seed, "report", epoch, case.kind, case.case_id).integers(len(case.reports)))
+            can_flip = self._encode(number, which, mirrored=False)[1]
+            change = draw_change(self.augment, case.kind, can_flip, self.seed, epoch, case.case_id)
+        report, _ = self._encode(number, which, mirrored=change.flip)
+        return Sample(case.case_id, prepared, report, change)
+
+    def _encode(self, number: int, which: int, *, mirrored: bool) -> tuple[EncodedReport, bool]:
+        """The tokenised report and whether it could be mirrored, encoded once."""
+        key = (number, which, mirrored)
+        if key not in self._encoded:
+            report = self.cases[number].reports[which]
+            can_flip = can_mirror(f"{report.question} {report.answer}", self.table)
+            if mirrored:
+                report = Report(question=mirror_text(report.question), answer=mirror_text(report.answer))
+            self._encoded[key] = self.tokenizer.encode(report, self.table), can_flip
+        return self._encoded[key]
+
+
+def training_loader(dataset: CaseDataset, order: MicroBatchOrder, config: Config) -> DataLoader[Sample]:
+    """This rank's micro-batches from the order's first step to the end of the run, one `Batch` each."""
+    workers = config.data.num_workers
+    return DataLoader(
+        dataset,
+        batch_sampler=order,  # type: ignore[arg-type]  # its items are (epoch, case) pairs
+        collate_fn=partial(collate, pad_id=dataset.tokenizer.pad_id),
+        num_workers=workers,
+        prefetch_factor=config.data.prefetch_factor if workers else None,
+        pin_memory=config.data.pin_memory and torch.cuda.is_available(),
+    )
+
+
+def evaluation_batches(dataset: CaseDataset, numbers: Sequence[int], batch_size: int) -> DataLoader[Sample]:
+    """Cases as they are, in the given order, a few at a time, one `Batch` each; all of one kind."""
+    batches = [[(0, i) for i in numbers[s : s + batch_size]] for s in range(0, len(numbers), batch_size)]
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,  # type: ignore[arg-type]
+        collate_fn=partial(collate, pad_id=dataset.tokenizer.pad_id),
+    )
+
+
+def open_cache(config: Config) -> Cache:
+    """The cache folder of a configuration's preprocessing."""
+    return Cache(Path(config.data.cache_dir), Preprocess.from_config(config.preprocess).fingerprint)

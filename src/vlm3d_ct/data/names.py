@@ -1,0 +1,50 @@
+"""Names: from file names to case and patient ids, and from names inside JSON to paths that stay inside the folder."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path, PurePosixPath
+
+NIFTI_SUFFIX = ".nii.gz"
+_CTRATE = re.compile(r"((?:train|valid)_[1-9][0-9]*)_[a-z]+_[1-9][0-9]*", re.IGNORECASE)
+
+
+def volume_stem(name: str) -> str:
+    """The last part of a name or path, without ``.nii.gz`` or ``.nii``: ``a/train_1_a_1.nii.gz`` -> ``train_1_a_1``."""
+    last = name.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1].strip()
+    return re.sub(r"\.nii(\.gz)?$", "", last, flags=re.IGNORECASE)
+
+
+def volume_patient(stem: str) -> str:
+    """The patient of a volume: ``train_12_a_1`` -> ``train_12``; of other names the part before the first ``_``."""
+    match = _CTRATE.fullmatch(stem)
+    return match[1].lower() if match else stem.split("_", 1)[0]
+
+
+def slice_patient(case_id: str) -> str:
+    """The patient of a slice: ``973_1_0_177`` -> ``omni_973``."""
+    return f"omni_{case_id.split('_', 1)[0]}"
+
+
+def climbs(name: str) -> bool:
+    """Whether a name written in a file tries to leave the folder it is relative to."""
+    return ".." in PurePosixPath(name.replace("\\", "/")).parts or "\x00" in name
+
+
+def confined(root: Path, name: str) -> Path | None:
+    """``root / name`` if that is a relative path which stays inside ``root``, else None.
+
+    Links are followed: a path may leave ``root`` through a linked folder directly in ``root`` (images on another disk),
+    not through one deeper down.
+    """
+    relative = PurePosixPath(name.replace("\\", "/"))
+    if not relative.parts or relative.is_absolute() or climbs(name) or re.match(r"[A-Za-z]:", name):
+        return None
+    path = root.joinpath(*relative.parts)
+    try:
+        resolved = path.resolve()
+        resolved.exists()  # raises for names that the file system cannot hold
+    except (OSError, ValueError):
+        return None
+    allowed = (root, root / relative.parts[0])
+    return path if any(resolved.is_relative_to(folder.resolve()) for folder in allowed) else None

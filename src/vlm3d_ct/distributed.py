@@ -1,0 +1,130 @@
+"""Several processes as one: ranks, gathers with and without gradient, agreement."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+import torch.distributed.nn.functional as dist_functional
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+T = TypeVar("T")
+TIMEOUT = timedelta(minutes=10)
+"""A collective that waits longer than this means a lost rank: the process ends with an error."""
+
+
+def launched_rank() -> int:
+    """The rank the launcher gave this process; 0 without a launcher, known before any process group exists."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def launched_world_size() -> int:
+    """The number of processes that the launcher started; 1 without a launcher."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def pick_device() -> torch.device:
+    """This rank's GPU where there is CUDA, else the CPU."""
+    if torch.cuda.is_available():
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+        return device
+    return torch.device("cpu")
+
+
+@contextmanager
+def process_group(device: torch.device) -> Iterator[None]:
+    """The process group of a launched run (nccl on GPUs, gloo on CPUs); nothing for a single process."""
+    if launched_world_size() == 1:
+        yield
+        return
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    """This process's rank in the running group."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    """Number of ranks in the running group."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def barrier() -> None:
+    """Wait for all ranks."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
+def replicate(model: nn.Module, device: torch.device) -> nn.Module:
+    """The model on its device, wrapped so that gradients are averaged over the ranks."""
+    model = model.to(device)
+    if world_size() == 1:
+        return model
+    return DistributedDataParallel(
+        model, device_ids=[device.index] if device.type == "cuda" else None, gradient_as_bucket_view=True
+    )
+
+
+def gather_with_gradient(local: Tensor) -> Tensor:
+    """All ranks' rows, in rank order; the gradient flows back to every rank that contributed.
+
+    Each rank then computes the loss of the whole step. The backward pass sums over ranks what their (equal) losses ask
+    of a row, i.e. world_size times its gradient, and the average of `replicate` divides by world_size: the result is
+    exactly the gradient of one process that holds the whole step.
+    """
+    if world_size() == 1:
+        return local
+    return torch.cat(dist_functional.all_gather(local.contiguous()))  # type: ignore[no-untyped-call]
+
+
+def gather(local: Tensor) -> Tensor:
+    """All ranks' rows, in rank order, without gradient."""
+    if world_size() == 1:
+        return local
+    parts = [torch.empty_like(local) for _ in range(world_size())]
+    dist.all_gather(parts, local.contiguous())
+    return torch.cat(parts)
+
+
+def gather_objects(local: T, timeout: timedelta | None = None) -> list[T]:
+    """Every rank's picklable object, in rank order, on every rank (our own processes: the pickle is trusted).
+
+    With a ``timeout`` of its own the ranks may be further apart than `TIMEOUT`.
+    """
+    if world_size() == 1:
+        return [local]
+    parts: list[Any] = [None] * world_size()
+    group = None if timeout is None else dist.new_group(backend="gloo", timeout=timeout)
+    dist.all_gather_object(parts, local, group=group)
+    if group is not None:
+        dist.destroy_process_group(group)
+    return parts
+
+
+def sum_over_ranks(value: Tensor) -> Tensor:
+    """The sum over all ranks."""
+    if world_size() > 1:
+        value = value.clone()
+        dist.all_reduce(value)
+    return value
+
+
+def any_rank(flag: bool, device: torch.device) -> bool:
+    """Whether the flag is set on any rank; every rank gets the same answer."""
+    if world_size() == 1:
+        return flag
+    value = torch.tensor(int(flag), device=device)
+    dist.all_reduce(value, op=dist.ReduceOp.MAX)
+    return bool(value.item())

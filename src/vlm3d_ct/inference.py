@@ -1,0 +1,252 @@
+"""From a checkpoint to embeddings: of scans and texts one by one, and of whole pools."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from torch import Tensor
+
+from vlm3d_ct.checkpoint import load_checkpoint
+from vlm3d_ct.config import Config, config_from_mapping
+from vlm3d_ct.data.augment import to_intensities
+from vlm3d_ct.data.batch import Batch, Change, Sample, collate
+from vlm3d_ct.data.dataset import CaseDataset, evaluation_batches
+from vlm3d_ct.distributed import gather_objects, pick_device, rank, world_size
+from vlm3d_ct.embeddings import EmbeddingSet
+from vlm3d_ct.errors import CheckpointError
+from vlm3d_ct.log import progress
+from vlm3d_ct.models import ModelInput, Representations, VisionLanguageModel, rebuild
+from vlm3d_ct.text.regions import RegionTable, load_region_table
+from vlm3d_ct.text.tokenize import ReportTokenizer, collate_reports
+from vlm3d_ct.volumes.nifti import read_mask, read_volume
+from vlm3d_ct.volumes.preprocess import Preprocess
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A trained dual encoder, ready to use; made by `load_encoder`.
+
+    Attributes:
+        config: of the training stage that made it; reading, windows and sizes follow from it.
+        model: in evaluation mode, on `device`.
+        tokenizer: of its text encoder.
+        training_patients: hashes of the patients that it was trained on.
+        provenance: checkpoint file, its SHA-256, stage, step, preprocessing fingerprint and versions, for reports.
+    """
+
+    config: Config
+    model: VisionLanguageModel
+    tokenizer: ReportTokenizer
+    device: torch.device
+    training_patients: frozenset[str]
+    provenance: dict[str, str]
+
+    def embed_volume(self, path: str | Path, mask_path: str | Path | None = None) -> Float32[np.ndarray, " d"]:
+        """The unit embedding of a NIfTI scan in HU, read, oriented, resized and windowed as in training.
+
+        Args:
+            path: the scan.
+            mask_path: its region ids; without them the encoder predicts the regions itself.
+
+        Raises:
+            DataError: a file is missing, damaged, or not a CT in HU.
+        """
+        volume = read_volume(Path(path))
+        mask = None
+        if mask_path is not None:
+            mask = read_mask(Path(mask_path), like=volume, max_label=self.config.model.num_regions)
+        prepared = Preprocess.from_config(self.config.preprocess)(volume, mask)
+        sample = Sample(Path(path).name, prepared, self.tokenizer.encode_text("", load_region_table()), Change())
+        batch = collate([sample], self.tokenizer.pad_id).to(self.device)
+        inputs = model_input(batch, self.config, load_region_table())
+        with torch.inference_mode(), autocast_for_inference(self.config, self.device):
+            seen = self.model.vision_encoder(inputs.ct_volume, inputs.segmentation_mask, inputs.mask_given)
+            embedded = self.model.vision_encoder.global_proj(seen.global_features)
+        return _to_numpy(embedded)[0]
+
+    def embed_text(self, texts: Sequence[str]) -> Float32[np.ndarray, "n d"]:
+        """The unit embeddings of texts."""
+        if not texts:
+            return np.zeros((0, self.config.model.embed_dim), np.float32)
+        tokens = collate_reports([self.tokenizer.encode_text(text) for text in texts], self.tokenizer.pad_id)
+        ids, mask, types = (
+            torch.from_numpy(part).to(self.device)
+            for part in (tokens.input_ids, tokens.attention_mask, tokens.token_type_ids)
+        )
+        with torch.inference_mode(), autocast_for_inference(self.config, self.device):
+            read = self.model.text_encoder(ids, mask, types)
+            return _to_numpy(self.model.text_encoder.projection(read.pooler_output))
+
+
+def load_encoder(path: str | Path) -> Encoder:
+    """A ready encoder from a checkpoint, on the GPU where there is one.
+
+    Raises:
+        CheckpointError: missing, damaged, or of another model.
+    """
+    path = Path(path)
+    content = load_checkpoint(path)
+    config, model, tokenizer = rebuild_from(content, path)
+    device = pick_device()
+    versions = content["versions"]
+    return Encoder(
+        config=config,
+        model=model.to(device).eval(),
+        tokenizer=tokenizer,
+        device=device,
+        training_patients=frozenset(content["training_patients"]),
+        provenance={
+            "checkpoint": path.resolve().name,
+            "checkpoint_weights_sha256": _hash_weights(content["model"]),
+            "stage": config.stage,
+            "step": str(content["step"]),
+            "preprocessing_fingerprint": content["fingerprint"],
+            "written_by": ", ".join(f"{name} {version}" for name, version in versions.items()),
+        },
+    )
+
+
+def rebuild_from(content: dict[str, Any], source: Path) -> tuple[Config, VisionLanguageModel, ReportTokenizer]:
+    """Configuration, model with weights, and tokenizer of a checkpoint's content.
+
+    Raises:
+        CheckpointError: the content is of another model, or was prepared in another way than this release does.
+    """
+    bert_json, tokenizer_json = read_text_side(content, source)
+    config = config_from_mapping(content["config"], source=str(source))
+    model = rebuild(config, bert_json)
+    tokenizer = ReportTokenizer(tokenizer_json, config.text.max_len)
+    fingerprint = content["fingerprint"]
+    if fingerprint != Preprocess.from_config(config.preprocess).fingerprint:
+        raise CheckpointError(
+            f"{source}: was trained on preprocessing {fingerprint}, this release makes "
+            f"{Preprocess.from_config(config.preprocess).fingerprint}: scores would be wrong. Use the release that wrote it."
+        )
+    load_weights(model, content["model"], source)
+    return config, model, tokenizer
+
+
+def read_text_side(content: dict[str, Any], source: Path) -> tuple[str, str]:
+    """BERT configuration and tokenizer of a checkpoint's content, both as JSON.
+
+    Raises:
+        CheckpointError: it is no checkpoint of a training run.
+    """
+    missing = {"config", "model", "bert_json", "tokenizer_json", "fingerprint", "step"} - content.keys()
+    if missing:
+        raise CheckpointError(f"{source}: has no {', '.join(sorted(missing))}: not a checkpoint of a training run.")
+    return content["bert_json"], content["tokenizer_json"]
+
+
+def load_weights(model: torch.nn.Module, weights: dict[str, Tensor], source: Path) -> None:
+    """Load weights that must fit exactly.
+
+    Raises:
+        CheckpointError: names or shapes differ; the first few are listed.
+    """
+    expected = model.state_dict()
+    differing = [
+        f"{name}: {tuple(weights[name].shape) if name in weights else 'absent'} in the checkpoint, "
+        f"{tuple(expected[name].shape) if name in expected else 'absent'} in the model"
+        for name in sorted(expected.keys() | weights.keys())
+        if name not in weights or name not in expected or weights[name].shape != expected[name].shape
+    ]
+    if differing:
+        shown = "\n  ".join(differing[:5])
+        raise CheckpointError(
+            f"{source}: is a checkpoint of another model; {len(differing)} tensors differ:\n  {shown}\n"
+            "Use the model settings that it was trained with (`vlm3d-ct inspect` shows them)."
+        )
+    model.load_state_dict(weights)
+
+
+def model_input(batch: Batch, config: Config, table: RegionTable) -> ModelInput:
+    """A batch on the device as the model takes it: changed, windowed."""
+    intensities, labels = to_intensities(batch, config.windows_hu, table)
+    return ModelInput(
+        ct_volume=intensities,
+        segmentation_mask=labels,
+        mask_given=batch.mask_given,
+        input_ids=batch.input_ids,
+        attention_mask=batch.attention_mask,
+        token_type_ids=batch.token_type_ids,
+        region_tokens=batch.region_tokens,
+    )
+
+
+def autocast_for_inference(config: Config, device: torch.device) -> torch.autocast:
+    """The training precision on a GPU; on a CPU bf16 where training used it, else fp32 (fp16 is slow there)."""
+    precision = config.training.precision
+    dtype = torch.float16 if precision == "fp16" else torch.bfloat16
+    enabled = precision == "bf16" or (precision == "fp16" and device.type == "cuda")
+    return torch.autocast(device.type, dtype=dtype, enabled=enabled)
+
+
+def embed_cases(
+    model: VisionLanguageModel,
+    config: Config,
+    dataset: CaseDataset,
+    device: torch.device,
+    provenance: dict[str, str],
+) -> EmbeddingSet:
+    """Embed all cases of a data set, shared among the ranks; every rank gets all of them, in the data set's order.
+
+    The cases are prepared already. The model is put into evaluation mode and back.
+    """
+    was_training = model.training
+    model.eval()
+    own = list(range(rank(), len(dataset), world_size()))
+    parts: list[tuple[np.ndarray, ...]] = []
+    numbers = sorted(own, key=lambda i: (dataset.cases[i].kind, i))
+    by_kind = [[i for i in numbers if dataset.cases[i].kind == kind] for kind in ("slice", "volume")]
+    with progress("Embedding", total=len(own)) as ticker, torch.inference_mode():
+        for batch in (b for group in by_kind for b in evaluation_batches(dataset, group, config.training.batch_size)):
+            batch = batch.to(device)
+            with autocast_for_inference(config, device):
+                embedded, _ = model(model_input(batch, config, dataset.table))
+            parts.append((*_arrays(embedded), *_meta(batch)))
+            ticker.advance(len(batch.case_ids))
+    model.train(was_training)
+    gathered = gather_objects((numbers, [np.concatenate(column) for column in zip(*parts, strict=True)]))
+    order = np.argsort(np.concatenate([np.array(n, np.int64) for n, _ in gathered]))
+    columns = [np.concatenate(column)[order] for column in zip(*(c for _, c in gathered if c), strict=True)]
+    return EmbeddingSet(
+        case_ids=tuple(case.case_id for case in dataset.cases),
+        patient_ids=tuple(case.patient_id for case in dataset.cases),
+        volume=columns[0],
+        text=columns[1],
+        region_volume=columns[2],
+        region_text=columns[3],
+        region_mentions=columns[4],
+        region_groups=columns[5],
+        text_groups=columns[6],
+        provenance=provenance,
+    )
+
+
+def _arrays(embedded: Representations) -> tuple[np.ndarray, ...]:
+    return tuple(_to_numpy(part) for part in embedded.tensors())
+
+
+def _meta(batch: Batch) -> tuple[np.ndarray, ...]:
+    return tuple(part.cpu().numpy() for part in (batch.region_mentions, batch.region_groups, batch.text_groups))
+
+
+def _to_numpy(tensor: Tensor) -> np.ndarray:
+    array: np.ndarray = tensor.float().cpu().numpy()
+    return array
+
+
+def _hash_weights(weights: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(name.encode())
+        digest.update(weights[name].contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,102 @@
+"""The three attentions of the encoder: within a slab, along z, and from the memory tokens to everything.
+
+Patches never attend to all patches; what crosses slabs goes through the z blocks and through the memory tokens, so the
+cost grows linearly with depth.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from vlm3d_ct.models.patches import Grid
+
+QueryKeyValue = tuple[Tensor, Tensor, Tensor]
+"""Queries, keys and values, each (b, tokens, h, e) with e = d / h."""
+
+
+def attend(
+    query: Float[Tensor, "b h q e"],
+    key: Float[Tensor, "b h k e"],
+    value: Float[Tensor, "b h k e"],
+    *,
+    bias: Float[Tensor, "#b #h #q k"] | None = None,
+    dropout: float = 0.0,
+) -> Float[Tensor, "b h q e"]:
+    """softmax(query key^T / sqrt(e) + bias) value, with dropout on the weights (Vaswani et al. 2017)."""
+    bias = None if bias is None else bias.to(query.dtype)
+    if dropout == 0.0 or query.is_cuda:
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout)
+    # No fused CPU kernel drops weights, and PyTorch's own fall-back spends 90 % of its time on drawing the dropped ones.
+    rows = []
+    for i in range(len(query)):
+        row_bias = None if bias is None else bias[i if len(bias) > 1 else 0]
+        # recomputed in the backward pass, row by row: no more than one row's scores are ever in memory
+        rows.append(
+            checkpoint(_attend_with_dropout, query[i], key[i], value[i], row_bias, dropout, use_reentrant=False)
+        )
+    return torch.stack(rows)
+
+
+def _attend_with_dropout(
+    query: Float[Tensor, "h q e"],
+    key: Float[Tensor, "h k e"],
+    value: Float[Tensor, "h k e"],
+    bias: Float[Tensor, "#h #q k"] | None,
+    dropout: float,
+) -> Float[Tensor, "h q e"]:
+    scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
+    weights = (scores if bias is None else scores + bias).softmax(-1).to(value.dtype)
+    return (weights * _keep(weights, dropout)) @ value
+
+
+def _keep(weights: Tensor, dropout: float) -> Tensor:
+    """0 with probability ``dropout`` (to 1 in 65,536), else 1 / (1 - dropout); four draws from each random integer."""
+    draws = torch.randint(-(2**63), 2**63 - 1, ((weights.numel() + 3) // 4,), device=weights.device)
+    kept = draws.view(torch.int16)[: weights.numel()].view(weights.shape) >= round(dropout * 65536) - 32768
+    return kept.to(weights.dtype) / (1 - dropout)
+
+
+def attend_in_slab(patches: QueryKeyValue, memory: QueryKeyValue, grid: Grid, dropout: float) -> Float[Tensor, "b n d"]:
+    """Every patch attends to its own slab and to the memory tokens."""
+    q, k, v = (part.unflatten(1, (grid.z, grid.in_slab)).flatten(0, 1) for part in patches)
+    k = torch.cat((k, _repeat(memory[1], grid.z)), dim=1)
+    v = torch.cat((v, _repeat(memory[2], grid.z)), dim=1)
+    mixed = attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), dropout=dropout)
+    return mixed.transpose(1, 2).flatten(2).unflatten(0, (-1, grid.z)).flatten(1, 2)
+
+
+def attend_along_z(
+    patches: QueryKeyValue,
+    memory: QueryKeyValue,
+    grid: Grid,
+    distance_bias: Float[Tensor, "h distances"],
+    dropout: float,
+) -> Float[Tensor, "b n d"]:
+    """Every patch attends to its column along z, biased by the distance in slabs, and to the memory tokens."""
+    q, k, v = (part.unflatten(1, (grid.z, grid.in_slab)).transpose(1, 2).flatten(0, 1) for part in patches)
+    k = torch.cat((k, _repeat(memory[1], grid.in_slab)), dim=1)
+    v = torch.cat((v, _repeat(memory[2], grid.in_slab)), dim=1)
+    slab = torch.arange(grid.z, device=q.device)
+    distance = (slab[:, None] - slab[None, :]).abs().clamp(max=distance_bias.shape[1] - 1)
+    bias = F.pad(distance_bias[:, distance], (0, memory[1].shape[1]))[None]
+    mixed = attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), bias=bias, dropout=dropout)
+    return mixed.transpose(1, 2).flatten(2).unflatten(0, (-1, grid.in_slab)).transpose(1, 2).flatten(1, 2)
+
+
+def attend_from_memory(
+    patches: QueryKeyValue, memory: QueryKeyValue, bias: Float[Tensor, "b m n"] | None, dropout: float
+) -> Float[Tensor, "b m d"]:
+    """Every memory token attends to the memory tokens and to all patches; ``bias`` narrows a token to its region."""
+    k = torch.cat((memory[1], patches[1]), dim=1)
+    v = torch.cat((memory[2], patches[2]), dim=1)
+    padded = None if bias is None else F.pad(bias, (memory[1].shape[1], 0))[:, None]
+    mixed = attend(memory[0].transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), bias=padded, dropout=dropout)
+    return mixed.transpose(1, 2).flatten(2)
+
+
+def _repeat(tokens: Float[Tensor, "b m h e"], count: int) -> Float[Tensor, "repeated m h e"]:
+    return tokens[:, None].expand(-1, count, -1, -1, -1).flatten(0, 1)

@@ -1,0 +1,78 @@
+"""One pre-norm transformer block over two streams, patches and memory tokens, that share its weights."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vlm3d_ct.models.attention import QueryKeyValue, attend_along_z, attend_from_memory, attend_in_slab
+from vlm3d_ct.models.patches import Grid
+
+Axis = Literal["slab", "z"]
+
+
+class Block(nn.Module):
+    """Attention (within a slab or along z) and a GELU feed-forward net, each behind a norm and added to its input."""
+
+    def __init__(
+        self,
+        axis: Axis,
+        embed_dim: int,
+        num_heads: int,
+        mlp_ratio: float,
+        dropout: float,
+        attn_dropout: float,
+        num_slabs: int,
+    ):
+        super().__init__()
+        self.axis, self.num_heads, self.dropout, self.attn_dropout = axis, num_heads, dropout, attn_dropout
+        hidden = round(embed_dim * mlp_ratio)
+        self.attention_norm = nn.LayerNorm(embed_dim)
+        self.query_key_value = nn.Linear(embed_dim, 3 * embed_dim)
+        self.attention_out = nn.Linear(embed_dim, embed_dim)
+        self.mlp_norm = nn.LayerNorm(embed_dim)
+        self.mlp_in = nn.Linear(embed_dim, hidden)
+        self.mlp_out = nn.Linear(hidden, embed_dim)
+        if axis == "z":
+            self.distance_bias = nn.Parameter(torch.zeros(num_heads, num_slabs))
+
+    def forward(
+        self,
+        patches: Float[Tensor, "b n d"],
+        memory: Float[Tensor, "b m d"],
+        grid: Grid,
+        region_bias: Float[Tensor, "b m n"] | None,
+    ) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b m d"]]:
+        """Mix and transform both streams.
+
+        Args:
+            patches: patch tokens, x fastest.
+            memory: the global token and the region tokens.
+            grid: the patches' grid.
+            region_bias: added to the memory tokens' scores for the patches (log-occupancy); None before guidance.
+        """
+        of_patches, of_memory = self._project(patches), self._project(memory)
+        dropout = self.attn_dropout if self.training else 0.0
+        if self.axis == "slab":
+            mixed = attend_in_slab(of_patches, of_memory, grid, dropout)
+        else:
+            mixed = attend_along_z(of_patches, of_memory, grid, self.distance_bias, dropout)
+        mixed_memory = attend_from_memory(of_patches, of_memory, region_bias, dropout)
+        return self._finish(patches, mixed), self._finish(memory, mixed_memory)
+
+    def _project(self, tokens: Float[Tensor, "b k d"]) -> QueryKeyValue:
+        projected = self.query_key_value(self.attention_norm(tokens))
+        q, k, v = projected.unflatten(-1, (3, self.num_heads, -1)).unbind(2)
+        return q, k, v
+
+    def _finish(self, tokens: Float[Tensor, "b k d"], mixed: Float[Tensor, "b k d"]) -> Float[Tensor, "b k d"]:
+        tokens = tokens + self._drop(self.attention_out(mixed))
+        hidden = self._drop(F.gelu(self.mlp_in(self.mlp_norm(tokens))))
+        return tokens + self._drop(self.mlp_out(hidden))
+
+    def _drop(self, features: Tensor) -> Tensor:
+        return F.dropout(features, self.dropout, self.training)

@@ -1,0 +1,88 @@
+"""The dual encoder: volume and report into one space, at volume and at region level."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Integer
+from torch import Tensor, nn
+
+from vlm3d_ct.models.encoder import EncoderOutput, VisionEncoder
+from vlm3d_ct.models.patches import pool_occupancy
+from vlm3d_ct.models.text_encoder import TextEncoder
+
+
+@dataclass
+class ModelInput:
+    """A micro-batch on the device, ready for the model.
+
+    Attributes:
+        ct_volume: windowed intensities in [0, 1].
+        segmentation_mask: region ids; None for a batch of slices.
+        mask_given: which cases have a mask.
+        region_tokens: the tokens whose sentence mentions the region.
+    """
+
+    ct_volume: Float[Tensor, "b c z y x"]
+    segmentation_mask: Integer[Tensor, "b 1 z y x"] | None
+    mask_given: Bool[Tensor, " b"]
+    input_ids: Integer[Tensor, "b t"]
+    attention_mask: Integer[Tensor, "b t"]
+    token_type_ids: Integer[Tensor, "b t"]
+    region_tokens: Bool[Tensor, "b r t"]
+
+
+@dataclass
+class Representations:
+    """What the objectives compare; every row of unit length, in fp32."""
+
+    volume: Float[Tensor, "b d"]
+    text: Float[Tensor, "b d"]
+    region_volume: Float[Tensor, "b r d"]
+    region_text: Float[Tensor, "b r d"]
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """The tensors in the order of the fields."""
+        return tuple(getattr(self, field.name) for field in fields(self))
+
+
+class VisionLanguageModel(nn.Module):
+    """`vision_encoder` and `text_encoder` side by side; one forward pass embeds a micro-batch of pairs."""
+
+    def __init__(self, vision_encoder: VisionEncoder, text_encoder: TextEncoder):
+        super().__init__()
+        self.vision_encoder = vision_encoder
+        self.text_encoder = text_encoder
+
+    def forward(self, batch: ModelInput) -> tuple[Representations, Float[Tensor, ""]]:
+        """Embed both sides.
+
+        Returns:
+            The representations, and the occupancy loss summed over the cases that have a mask: the cross-entropy between
+            the given and the predicted share of each region, averaged over a case's patches.
+        """
+        seen: EncoderOutput = self.vision_encoder(batch.ct_volume, batch.segmentation_mask, batch.mask_given)
+        read = self.text_encoder(batch.input_ids, batch.attention_mask, batch.token_type_ids)
+        representations = Representations(
+            volume=self.vision_encoder.global_proj(seen.global_features),
+            text=self.text_encoder.projection(read.pooler_output),
+            region_volume=self.vision_encoder.region_proj(seen.region_features),
+            region_text=self.text_encoder.region_features(read.last_hidden_state, batch.region_tokens),
+        )
+        return representations, self._occupancy_loss(seen, batch)
+
+    def _occupancy_loss(self, seen: EncoderOutput, batch: ModelInput) -> Float[Tensor, ""]:
+        logits = seen.occupancy_logits
+        if batch.segmentation_mask is None:
+            return logits.sum() * 0.0  # every parameter takes part in every step, or distributed training hangs
+        config = self.vision_encoder.config
+        target = pool_occupancy(batch.segmentation_mask, config.patch_size, 1 + config.num_regions)
+        per_case = F.cross_entropy(logits.transpose(1, 2), target.transpose(1, 2), reduction="none").mean(1)
+        return (per_case * batch.mask_given).sum()
+
+    @torch.no_grad()
+    def num_parameters(self) -> dict[str, int]:
+        """Parameters of each encoder."""
+        return {name: sum(p.numel() for p in part.parameters()) for name, part in self.named_children()}

@@ -1,0 +1,184 @@
+"""The 3D vision encoder: slice-aware, region-aware, linear in depth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Integer
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from vlm3d_ct.config import ModelConfig
+from vlm3d_ct.models.block import Axis, Block
+from vlm3d_ct.models.patches import Grid, PatchEmbedding, Positions, patch_grid, pool_occupancy
+from vlm3d_ct.models.projection import NormalizedLinear
+
+AXES: tuple[Axis, Axis, Axis] = ("slab", "slab", "z")
+"""The blocks' axes, repeated."""
+UNGUIDED_BLOCKS = len(AXES)
+"""Blocks before the regions come in: the occupancy is predicted from what they have seen."""
+LEAST_PATCH_SHARE = 1 / 1024
+"""A smaller share of a patch than a voxel of the full-size patch does not count as occupied."""
+LEAST_PREDICTED_PATCHES = 0.5
+"""A predicted region is present where it fills at least so many patches."""
+
+
+@dataclass
+class EncoderOutput:
+    """What the encoder returns; fields are attributes and keys.
+
+    Attributes:
+        global_features: one vector a volume, before `VisionEncoder.global_proj`.
+        local_features: one vector a patch, x fastest, z slowest.
+        region_features: one vector a region, in the order of the region table (id 1 first); finite for absent regions.
+        region_present: whether the region occurs, by the mask or, without one, by the prediction.
+        occupancy: share of each region (0 = background) in each patch that guided the encoder.
+        occupancy_logits: the encoder's own prediction of it.
+    """
+
+    global_features: Float[Tensor, "b d"]
+    local_features: Float[Tensor, "b n d"]
+    region_features: Float[Tensor, "b r d"]
+    region_present: Bool[Tensor, "b r"]
+    occupancy: Float[Tensor, "b n labels"]
+    occupancy_logits: Float[Tensor, "b n labels"]
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in {field.name for field in fields(self)}:
+            raise KeyError(name)
+        value: Tensor = getattr(self, name)
+        return value
+
+
+class VisionEncoder(nn.Module):
+    """Encodes windowed CT volumes and, through the same weights, single-slab slices.
+
+    One global and `num_regions` region tokens (the memory) run through all blocks beside the patches. After the first
+    group of blocks a linear head predicts the occupancy of every patch; from there on the region tokens attend to
+    their region only (additive log-occupancy) and every patch is told its regions. Where a mask is given its occupancy
+    is used, elsewhere the prediction: both take the same path.
+
+    Args:
+        config: the model's settings.
+        size: voxels (z, y, x) that the position tables are made for; other sizes are interpolated.
+        gradient_checkpointing: recompute each block in the backward pass instead of keeping its activations.
+    """
+
+    def __init__(self, config: ModelConfig, size: tuple[int, int, int], gradient_checkpointing: bool = False):
+        super().__init__()
+        d, grid = config.embed_dim, patch_grid(size, config.patch_size)
+        self.config, self.gradient_checkpointing = config, gradient_checkpointing
+        self.patch_embedding = PatchEmbedding(config.patch_size, len(config.windows), d)
+        self.positions = Positions(grid, d)
+        self.memory = nn.Parameter(torch.empty(1 + config.num_regions, d))
+        self.region_embedding = nn.Parameter(torch.empty(1 + config.num_regions, d))
+        self.blocks = nn.ModuleList(
+            Block(
+                axis=AXES[i % len(AXES)],
+                embed_dim=d,
+                num_heads=config.num_heads,
+                mlp_ratio=config.mlp_ratio,
+                dropout=config.dropout,
+                attn_dropout=config.attn_dropout,
+                num_slabs=grid.z,
+            )
+            for i in range(config.depth)
+        )
+        self.occupancy_norm = nn.LayerNorm(d)
+        self.occupancy_head = nn.Linear(d, 1 + config.num_regions)
+        self.norm = nn.LayerNorm(d)
+        self.global_proj = NormalizedLinear(d, d)
+        self.region_proj = NormalizedLinear(d, d)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+        nn.init.trunc_normal_(self.memory, std=0.02)
+        nn.init.trunc_normal_(self.region_embedding, std=0.02)
+
+    def forward(
+        self,
+        ct_volume: Float[Tensor, "b c z y x"],
+        segmentation_mask: Integer[Tensor, "b 1 z y x"] | None = None,
+        mask_given: Bool[Tensor, " b"] | None = None,
+    ) -> EncoderOutput:
+        """Encode a batch.
+
+        Args:
+            ct_volume: intensities in [0, 1], one channel per window.
+            segmentation_mask: region ids 0..num_regions; None encodes without masks.
+            mask_given: which cases of the batch have a mask at all (None: all of them). In training
+                `config.mask_dropout` of those is withheld too.
+
+        Raises:
+            ValueError: a side is not a multiple of the patch size, or the mask has another size.
+        """
+        b, _, *size = ct_volume.shape
+        grid = patch_grid((size[0], size[1], size[2]), self.config.patch_size)
+        patches = self.patch_embedding(ct_volume) + self.positions(grid)
+        patches = F.dropout(patches, self.config.dropout, self.training)
+        memory = self.memory.expand(b, -1, -1)
+        for block in self.blocks[:UNGUIDED_BLOCKS]:
+            patches, memory = self._run(block, patches, memory, grid, None)
+        logits = self.occupancy_head(self.occupancy_norm(patches)).float()
+        occupancy, present = self._occupancy(logits, segmentation_mask, mask_given, size)
+        patches = patches + (occupancy.to(patches.dtype) @ self.region_embedding.to(patches.dtype))
+        region_bias = _region_bias(occupancy)
+        for block in self.blocks[UNGUIDED_BLOCKS:]:
+            patches, memory = self._run(block, patches, memory, grid, region_bias)
+        memory = self.norm(memory)
+        return EncoderOutput(
+            global_features=memory[:, 0],
+            local_features=self.norm(patches),
+            region_features=memory[:, 1:],
+            region_present=present,
+            occupancy=occupancy,
+            occupancy_logits=logits,
+        )
+
+    def _run(
+        self, block: nn.Module, patches: Tensor, memory: Tensor, grid: Grid, bias: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        if self.gradient_checkpointing and self.training:
+            result: tuple[Tensor, Tensor] = checkpoint(block, patches, memory, grid, bias, use_reentrant=False)
+        else:
+            result = block(patches, memory, grid, bias)
+        return result
+
+    @torch.no_grad()
+    def _occupancy(
+        self,
+        logits: Float[Tensor, "b n labels"],
+        mask: Integer[Tensor, "b 1 z y x"] | None,
+        mask_given: Bool[Tensor, " b"] | None,
+        size: list[int],
+    ) -> tuple[Float[Tensor, "b n labels"], Bool[Tensor, "b r"]]:
+        """Given occupancy where there is a mask, predicted elsewhere (a constant either way: only the loss trains it)."""
+        predicted = logits.softmax(-1)
+        present = predicted[..., 1:].sum(1) >= LEAST_PREDICTED_PATCHES
+        if mask is None:
+            return predicted, present
+        if list(mask.shape[2:]) != size:
+            raise ValueError(f"segmentation_mask has {list(mask.shape[2:])} voxels, ct_volume {size}.")
+        used = torch.ones(len(mask), dtype=torch.bool, device=mask.device) if mask_given is None else mask_given
+        if self.training and self.config.mask_dropout > 0:
+            withheld = torch.rand(len(mask)) < self.config.mask_dropout
+            used = used & ~withheld.to(used.device)
+        given = pool_occupancy(mask, self.config.patch_size, 1 + self.config.num_regions)
+        occupancy = torch.where(used[:, None, None], given, predicted)
+        return occupancy, torch.where(used[:, None], given[..., 1:].sum(1) > 0, present)
+
+
+def _region_bias(occupancy: Float[Tensor, "b n labels"]) -> Float[Tensor, "b m n"]:
+    """Log-occupancy for the region tokens, 0 for the global token; -inf where a region is not.
+
+    A region token of an absent region is left with the memory tokens, so its softmax stays defined.
+    """
+    regions = occupancy[..., 1:].transpose(1, 2)
+    bias = regions.log().masked_fill(regions < LEAST_PATCH_SHARE, -torch.inf)
+    return F.pad(bias, (0, 0, 1, 0))

@@ -1,0 +1,104 @@
+"""BERT with the two projections of the text side."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Bool, Float, Integer
+from torch import Tensor, nn
+
+from vlm3d_ct.config import TextConfig
+from vlm3d_ct.errors import ConfigError
+from vlm3d_ct.models.projection import NormalizedLinear
+
+if TYPE_CHECKING:
+    from transformers import BertModel
+
+
+class TextEncoder(nn.Module):
+    """A BERT, its pooled output projected for the volume level and its tokens, pooled by region, for the region level."""
+
+    def __init__(self, bert: BertModel, embed_dim: int):
+        super().__init__()
+        self.bert = bert
+        width = int(bert.config.hidden_size)
+        self.projection = NormalizedLinear(width, embed_dim)
+        self.region_projection = NormalizedLinear(width, embed_dim)
+        for projection in (self.projection, self.region_projection):
+            nn.init.trunc_normal_(projection.weight, std=0.02)
+            nn.init.zeros_(projection.bias)
+
+    def forward(
+        self,
+        input_ids: Integer[Tensor, "b t"],
+        attention_mask: Integer[Tensor, "b t"],
+        token_type_ids: Integer[Tensor, "b t"] | None = None,
+    ) -> Any:
+        """transformers' output: ``pooler_output`` (b, width) and ``last_hidden_state`` (b, t, width)."""
+        return self.bert(input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
+
+    def region_features(
+        self, tokens: Float[Tensor, "b t width"], region_tokens: Bool[Tensor, "b r t"]
+    ) -> Float[Tensor, "b r d"]:
+        """Mean of the tokens that speak of each region, projected; a region without tokens gets the projection of zero."""
+        weights = region_tokens.to(tokens.dtype)
+        pooled = weights @ tokens / weights.sum(-1, keepdim=True).clamp(min=1)
+        projected: Tensor = self.region_projection(pooled)
+        return projected
+
+
+def small_bert(config: TextConfig, vocabulary_size: int, pad_id: int) -> BertModel:
+    """A small BERT with random weights, for the demo and the tests; dropout-free, as its runs are short."""
+    from transformers import BertConfig, BertModel  # slow import
+
+    return BertModel(
+        BertConfig(
+            vocab_size=vocabulary_size,
+            hidden_size=config.small_width,
+            num_hidden_layers=config.small_depth,
+            num_attention_heads=config.small_heads,
+            intermediate_size=4 * config.small_width,
+            max_position_embeddings=config.max_len,
+            pad_token_id=pad_id,
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+        )
+    )
+
+
+def bert_from_json(bert_config: str) -> BertModel:
+    """An untrained BERT of a saved configuration (its weights come from a checkpoint)."""
+    from transformers import BertConfig, BertModel
+
+    return BertModel(BertConfig.from_dict(json.loads(bert_config)))
+
+
+def pretrained_bert(config: TextConfig) -> tuple[BertModel, str]:
+    """BioBERT, or another BERT, with its tokenizer as JSON: from a local folder, or from the hub at the pinned revision.
+
+    Raises:
+        ConfigError: neither the folder nor the hub has it, or it is no BERT.
+    """
+    from transformers import AutoTokenizer, BertModel
+
+    local = Path(config.name_or_path).is_dir()
+    revision = {} if local else {"revision": config.revision}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(config.name_or_path, **revision)
+        bert = BertModel.from_pretrained(config.name_or_path, dtype=torch.float32, **revision)
+    except (OSError, ValueError) as error:
+        where = "the folder" if local else f"the hub (revision {config.revision[:12]})"
+        raise ConfigError(
+            f"text.name_or_path = {config.name_or_path!r}: no BERT could be loaded from {where}: "
+            f"{str(error).splitlines()[0]} Download it once where there is a network "
+            f"(`huggingface-cli download dmis-lab/biobert-v1.1`) and give its folder with "
+            f"--set text.name_or_path=FOLDER; for a trial without it use --set text.source=small."
+        ) from None
+    if bert.config.model_type != "bert":
+        raise ConfigError(f"text.name_or_path = {config.name_or_path!r}: is a {bert.config.model_type}, not a BERT.")
+    if config.gradient_checkpointing:
+        bert.gradient_checkpointing_enable()
+    return bert, tokenizer.backend_tokenizer.to_str()

@@ -1,0 +1,7 @@
+"""What training minimises: pure losses over the representations of the whole step."""
+
+from vlm3d_ct.objectives.contrastive import global_loss
+from vlm3d_ct.objectives.objective import ContrastiveObjective, Losses
+from vlm3d_ct.objectives.region import region_loss
+
+__all__ = ["ContrastiveObjective", "Losses", "global_loss", "region_loss"]

@@ -1,0 +1,122 @@
+"""What the phantom is painted on: intensities, region ids, and the few depths that findings are placed by."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from itertools import pairwise
+
+import numpy as np
+from jaxtyping import Bool, Float32, Float64, UInt8
+
+from vlm3d_ct.phantom.grid import Box, Field, Grid, Number, Triple, capsule_depth, ellipsoid_depth
+
+
+class Canvas:
+    """Intensities and region ids of a scan while it is painted.
+
+    Attributes:
+        grid: where the voxels are.
+        hu: intensities without noise.
+        labels: region ids 0..20 of the healthy anatomy.
+        lobes: 1..5 in the territory of a lung lobe up to the chest wall, 0 elsewhere.
+        cavity_depth: mm inside the thoracic wall.
+        mediastinum_depth: mm inside the mediastinum; its negative is the distance from it.
+    """
+
+    def __init__(self, grid: Grid):
+        self.grid = grid
+        self.hu: Float32[np.ndarray, "z y x"] = np.full(grid.shape, -1000, dtype=np.float32)
+        self.labels: UInt8[np.ndarray, "z y x"] = np.zeros(grid.shape, dtype=np.uint8)
+        self.lobes: UInt8[np.ndarray, "z y x"] = np.zeros(grid.shape, dtype=np.uint8)
+        self.cavity_depth: Float32[np.ndarray, "z y x"] = np.zeros(grid.shape, dtype=np.float32)
+        self.mediastinum_depth: Float32[np.ndarray, "z y x"] = np.zeros(grid.shape, dtype=np.float32)
+
+    def whole(self) -> Box:
+        """The box of all voxels."""
+        z, y, x = self.grid.shape
+        return slice(0, z), slice(0, y), slice(0, x)
+
+    def paint(
+        self,
+        box: Box,
+        depth_mm: Field,
+        hu: Number | Field,
+        *,
+        label: int | None = None,
+        where: Bool[np.ndarray, "..."] | None = None,
+        strength: Number = 1.0,
+    ) -> None:
+        """Mix ``hu`` in where the depth is positive, with a soft edge of one voxel, and set the region id there.
+
+        Args:
+            box: the voxels that the depth is for.
+            depth_mm: depth inside the body.
+            hu: its intensity.
+            label: region id of the body, None to leave the ids alone (findings).
+            where: voxels outside this mask stay as they are.
+            strength: share of the body's intensity at full depth.
+        """
+        cover = np.clip(depth_mm * np.float32(1 / self.grid.edge_mm) + np.float32(0.5), 0, 1)
+        if where is not None:
+            cover = cover * where
+        if strength != 1.0:
+            cover = cover * np.float32(strength)
+        target = hu if isinstance(hu, np.ndarray) else np.float32(hu)
+        view = self.hu[box]
+        view += cover * (target - view)
+        if label is not None:
+            inside = depth_mm > 0 if where is None else (depth_mm > 0) & where
+            self.labels[box][np.broadcast_to(inside, view.shape)] = label
+
+    def is_in(self, box: Box, labels: Collection[int]) -> Bool[np.ndarray, "z y x"]:
+        """Where the healthy anatomy has one of these region ids."""
+        lookup = np.zeros(256, dtype=bool)
+        lookup[list(labels)] = True
+        chosen: Bool[np.ndarray, "z y x"] = lookup[self.labels[box]]
+        return chosen
+
+    def ellipsoid(
+        self,
+        centre_mm: Triple,
+        half_mm: Triple,
+        hu: Number,
+        *,
+        label: int | None = None,
+        within: Collection[int] | None = None,
+        axes: Float64[np.ndarray, "3 3"] | None = None,
+    ) -> None:
+        """Paint an ellipsoid, restricted to the region ids ``within``."""
+        margin = self.grid.edge_mm
+        reach = half_mm if axes is None else (max(half_mm),) * 3
+        box = self.grid.box_around(centre_mm, (reach[0] + margin, reach[1] + margin, reach[2] + margin))
+        part = self.grid.crop(box)
+        if 0 in part.shape:
+            return
+        where = None if within is None else self.is_in(box, within)
+        self.paint(box, ellipsoid_depth(part, centre_mm, half_mm, axes), hu, label=label, where=where)
+
+    def rod(
+        self,
+        points_mm: list[Triple],
+        radius_mm: Number,
+        hu: Number,
+        *,
+        label: int | None = None,
+        within: Collection[int] | None = None,
+    ) -> None:
+        """Paint a round rod along a polyline, restricted to the region ids ``within``.
+
+        A rod thinner than a voxel is painted as faintly as its share of the voxel.
+        """
+        edge = self.grid.edge_mm
+        reach, strength = radius_mm + edge, min(1.0, 2 * radius_mm / edge)
+        for start, end in pairwise(points_mm):
+            low = (min(start[0], end[0]) - reach, min(start[1], end[1]) - reach, min(start[2], end[2]) - reach)
+            high = (max(start[0], end[0]) + reach, max(start[1], end[1]) + reach, max(start[2], end[2]) + reach)
+            box = self.grid.box(low, high)
+            part = self.grid.crop(box)
+            if 0 in part.shape:
+                continue
+            where = None if within is None else self.is_in(box, within)
+            depth = capsule_depth(part, start, end, radius_mm)
+            self.paint(box, depth, hu, label=label, where=where, strength=strength)

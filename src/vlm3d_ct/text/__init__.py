@@ -1,0 +1,1 @@
+"""Report knowledge: regions, sentences, what they mention, and tokens."""

@@ -1,0 +1,101 @@
+"""Tells whether a sentence states only normality or absence."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+# Stems of what is abnormal where it is not negated: the first anywhere in a word, the others at its beginning.
+_ABNORMAL = re.compile(
+    r"""
+      calcif | effusion | nodul | opaci | consolid | megal | emphysem | atelect | thicken | adenopath | fractur
+    | fibro | lithiasis | ectasi[sa] | ectatic | infiltr | pneumoni | pneumothora | metasta | carcino | embol | edema
+    | ha?ematom | reticul | osteophyt | spondyl | scolio | sclero | steato | (?<!ana)tomy\b | trophy\b | plasia\b
+    | hernias?\b | herniat | dens(?:e|ity)\s+lesion
+    | \b(?: abnormal | ground.?glass | mass(?:es)?\b | lesion | cyst | stones?\b | dilat | distend | enlarg | aneurysm
+      | stenos | occlu | plaque | scar | sequel | pneumomedia | tumou?r | malign | thromb | ha?emorrh | bulla | bleb
+      | cavit | honeycomb | mosaic | trapping | septal | bands?\b | degenerat | kypho | osteop | lytic | ascites | fluid
+      | collection | catheter | pacemaker | stent | tubes?\b | device | prosthes | clips?\b | implant | surg | resect
+      | atroph | deform | deviat | displac | narrow | obstruct | collaps | elevat | increas | decreas | reduc | loss
+      | hypodens | hyperdens | heterogen | suspicio | patholog | anomal | variant | defect | impact | plug | crazy
+      | tree.in.bud | inflamm | infect | abscess | adenoma | goit | destruct | erosi | compress | shift | prominen
+      | irregular | blunt | contus | injur | trauma | foreign | material )""",
+    re.VERBOSE,
+)
+_NORMAL = re.compile(
+    r"""\b(?: normal(?:ly)? | unremarkable | clear | natural | preserved | patent | open | intact | midline | maintained
+      | ordinary | well.aerated | within\s+(?:the\s+)?(?:normal|physiologic\w*)\s+(?:limits?|ranges?) )\b""",
+    re.VERBOSE,
+)
+# Words that negate what follows them, up to the end of the clause.
+_NEGATION = re.compile(
+    r"\b(?:no|not|without|neither|nor|free\s+of|negative\s+for|absence\s+of|lack\s+of)\b.*", re.DOTALL
+)
+# Predicates that negate the whole clause: "pleural effusion was not detected".
+_ABSENT = re.compile(
+    r"""\b(?: (?:not|never|no\s+longer)\s+(?:\w+\s+){0,2}?
+        (?:seen|detected|observed|identified|noted|noticed|present|evident|demonstrated|visuali[sz]ed|found|appreciated
+         |encountered|distinguished|increased?|enlarged?|dilated?|thickened|pathological)
+      | absent )\b""",
+    re.VERBOSE,
+)
+# These look like normality and are not.
+_DOUBT = re.compile(
+    r"""\b(?: not\s+(?:\w+\s+)?(?:normal|unremarkable|clear|patent|open|preserved|intact)
+      | (?:cannot|could\s+not|not)\s+be\s+(?:\w+\s+)?(?:excluded|ruled) )\b""",
+    re.VERBOSE,
+)
+# "No change in the nodule" speaks of a nodule, "without contrast" of nothing in the body.
+_NEGATES_NOTHING = re.compile(
+    r"\b(?:no|not|without)\s+(?:\w+\s+){0,2}?(?:chang|progress|regress|differen|growth)\w*"
+    r"|\bwithout\s+(?:\w+\s+){0,2}?contrast\b"
+)
+_HARD_BREAK = re.compile(
+    r"""[;:]
+      | \b(?:but|however|although|though|except|apart\s+from|other\s+than|aside\s+from|whereas|while)\b
+      | (?:,|\band\b)\s*(?=(?:there|mild(?:ly)?|moderate|severe|small|large|minimal|slight|minor|marked|multiple|several
+          |few|some|a|an|it|with)\b)""",
+    re.VERBOSE,
+)
+_SOFT_BREAK = re.compile(r",|\band\b")
+_VERB = re.compile(r"\b(?:is|are|was|were|has|have|shows?|did|does|do)\b")
+_EXISTS = re.compile(r"\b(?:is|are|was|were)\s+(?:seen|detected|observed|identified|noted|present|evident|found)\b")
+
+
+def states_only_normality(sentence: str) -> bool:
+    """Whether ``sentence`` states normality or absence and nothing abnormal.
+
+    True for "No pleural effusion.", "The heart is unremarkable", "Lungs are clear"; False for a finding, for a mixture
+    ("No effusion, but the heart is enlarged"), for unchanged findings, and for sentences that state neither.
+    A rule of thumb over word lists, not a parser: it is meant for grouping texts that say the same.
+    """
+    sentence = sentence.lower()
+    if _DOUBT.search(sentence):
+        return False
+    any_statement = False
+    for clause in _clauses(_NEGATES_NOTHING.sub(" ", sentence)):
+        absent, negated = _ABSENT.search(clause), _NEGATION.search(clause)
+        asserted = "" if absent else _NEGATION.sub(" ", clause)
+        if _ABNORMAL.search(asserted):
+            return False
+        any_statement = any_statement or bool(absent or negated or _NORMAL.search(asserted))
+    return any_statement
+
+
+def _clauses(sentence: str) -> Iterator[str]:
+    """Parts of a sentence that each have a statement of their own; lists of subjects and objects stay together."""
+    for section in _HARD_BREAK.split(sentence):
+        pieces: list[str] = []
+        for piece in _SOFT_BREAK.split(section):
+            if _VERB.search(piece) and _is_complete(",".join(pieces), piece):
+                yield ",".join(pieces)
+                pieces = []
+            pieces.append(piece)
+        yield ",".join(pieces)
+
+
+def _is_complete(clause: str, following: str) -> bool:
+    """Whether ``clause`` has its statement, so that ``following``, which has a verb, begins another one."""
+    if _VERB.search(clause):
+        return True
+    return bool(_NEGATION.search(clause)) and not _EXISTS.search(following)

@@ -1,0 +1,230 @@
+"""Turns reports into token arrays, with the tokens that speak of each region."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Int64
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+from vlm3d_ct.errors import ConfigError
+from vlm3d_ct.seeding import derive_seed
+from vlm3d_ct.text.mentions import find_mentions
+from vlm3d_ct.text.regions import RegionTable
+from vlm3d_ct.text.report import Report
+
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+NOT_MENTIONED = 0
+ALL_NORMAL = 1
+"""Region group of every text that states only normality, whatever its words."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EncodedReport:
+    """A report as tokens ``[CLS] question [SEP] answer [SEP]``; without the first part where there is no question.
+
+    Attributes:
+        input_ids: token ids.
+        token_type_ids: 1 for the answer of a pair and its ``[SEP]``, else 0.
+        region_tokens: row ``id - 1`` marks the answer's tokens whose sentence mentions region ``id``.
+        region_mentions: whether the region has at least one such token.
+        region_groups: `NOT_MENTIONED`, `ALL_NORMAL` if all sentences about the region state only normality, else a
+            hash (>= 2) of these sentences. Texts of the same region and group are not negatives of each other.
+        text_group: hash (>= 2) of the answer; equal for texts that differ only in case and white space.
+    """
+
+    input_ids: Int64[np.ndarray, " t"]
+    token_type_ids: Int64[np.ndarray, " t"]
+    region_tokens: Bool[np.ndarray, "r t"]
+    region_mentions: Bool[np.ndarray, " r"]
+    region_groups: Int64[np.ndarray, " r"]
+    text_group: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EncodedReports:
+    """A batch of `EncodedReport`, padded at the end to the longest; ``attention_mask`` is 1 for real tokens."""
+
+    input_ids: Int64[np.ndarray, "b t"]
+    attention_mask: Int64[np.ndarray, "b t"]
+    token_type_ids: Int64[np.ndarray, "b t"]
+    region_tokens: Bool[np.ndarray, "b r t"]
+    region_mentions: Bool[np.ndarray, "b r"]
+    region_groups: Int64[np.ndarray, "b r"]
+    text_groups: Int64[np.ndarray, " b"]
+
+
+class ReportTokenizer:
+    """A BERT tokenizer that knows which tokens speak of which region.
+
+    Texts longer than ``max_len`` tokens lose their ends: the question what exceeds half of the room (or what the
+    answer leaves, if that is more), the answer what is left then. The special tokens always stay.
+    """
+
+    def __init__(self, tokenizer_json: str, max_len: int):
+        """Build from the JSON of a Hugging Face fast tokenizer.
+
+        Raises:
+            ConfigError: the JSON is not a tokenizer, lacks BERT's special tokens, or ``max_len`` is below 8.
+        """
+        try:
+            self._tokenizer = Tokenizer.from_str(tokenizer_json)
+        except Exception as error:  # tokenizers raises nothing narrower
+            raise ConfigError(f"The tokenizer cannot be read: {error}") from error
+        missing = [token for token in SPECIAL_TOKENS[:4] if self._tokenizer.token_to_id(token) is None]
+        if missing:
+            raise ConfigError(f"The tokenizer has no {', '.join(missing)}; a BERT tokenizer is needed.")
+        if max_len < 8:
+            raise ConfigError(f"text.max_len is {max_len}; at least 8 tokens are needed.")
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self.max_len = max_len
+        self.pad_id: int = self._tokenizer.token_to_id("[PAD]")
+        self._cls: int = self._tokenizer.token_to_id("[CLS]")
+        self._sep: int = self._tokenizer.token_to_id("[SEP]")
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Rows that an embedding table needs."""
+        return 1 + int(max(self._tokenizer.get_vocab(with_added_tokens=True).values()))
+
+    def to_json(self) -> str:
+        """The tokenizer as JSON, for a checkpoint."""
+        return str(self._tokenizer.to_str())
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of the tokens, special tokens left out."""
+        return str(self._tokenizer.decode(list(token_ids), skip_special_tokens=True))
+
+    def encode(self, report: Report, table: RegionTable) -> EncodedReport:
+        """Question and answer of a report as a pair."""
+        return self._encode(report.question, report.answer, table)
+
+    def encode_text(self, text: str, table: RegionTable | None = None) -> EncodedReport:
+        """A plain text, such as a prompt, on the same path; without a table it has no regions (r = 0)."""
+        return self._encode("", text, table)
+
+    def _encode(self, question: str, answer: str, table: RegionTable | None) -> EncodedReport:
+        question_ids = self._tokenizer.encode(question, add_special_tokens=False).ids
+        encoding = self._tokenizer.encode(answer, add_special_tokens=False)
+        room = self.max_len - (3 if question_ids else 2)
+        question_ids = question_ids[: max(room // 2, room - len(encoding.ids))]
+        answer_ids = encoding.ids[: room - len(question_ids)]
+        spans = np.array(encoding.offsets[: len(answer_ids)], np.int64).reshape(-1, 2)
+        head = [self._cls, *question_ids, self._sep] if question_ids else [self._cls]
+        input_ids = np.array([*head, *answer_ids, self._sep], np.int64)
+        token_type_ids = np.zeros_like(input_ids)
+        if question_ids:
+            token_type_ids[len(head) :] = 1
+        answer_tokens, groups = _region_tokens(answer, spans, table)
+        region_tokens = np.zeros((len(groups), len(input_ids)), np.bool_)
+        region_tokens[:, len(head) : len(head) + len(answer_ids)] = answer_tokens
+        return EncodedReport(
+            input_ids=input_ids,
+            token_type_ids=token_type_ids,
+            region_tokens=region_tokens,
+            region_mentions=groups != NOT_MENTIONED,
+            region_groups=groups,
+            text_group=_group(answer),
+        )
+
+
+def _region_tokens(
+    text: str, spans: Int64[np.ndarray, "t 2"], table: RegionTable | None
+) -> tuple[Bool[np.ndarray, "r t"], Int64[np.ndarray, " r"]]:
+    """Tokens of ``text`` by region, and the region groups; sentences that are cut off altogether do not count."""
+    num_regions = table.num_regions if table else 0
+    tokens = np.zeros((num_regions, len(spans)), np.bool_)
+    groups = np.full(num_regions, NOT_MENTIONED, np.int64)
+    if table is None or not len(spans):
+        return tokens, groups
+    visible = int(spans[-1, 1])
+    sentences: list[list[str]] = [[] for _ in range(num_regions)]
+    only_normal = np.ones(num_regions, np.bool_)
+    for mention in find_mentions(text, table):
+        start, end = mention.span
+        inside = (spans[:, 0] >= start) & (spans[:, 1] <= end)
+        if not inside.any():
+            continue
+        for number in mention.regions:
+            tokens[number - 1] |= inside
+            sentences[number - 1].append(text[start : min(end, visible)])
+            only_normal[number - 1] &= mention.normal
+    for index, said in enumerate(sentences):
+        if said:
+            groups[index] = ALL_NORMAL if only_normal[index] else _group(" ".join(said))
+    return tokens, groups
+
+
+def _group(text: str) -> int:
+    """A stable 63-bit id, at least 2, of a text without regard to case and white space."""
+    return max(2, derive_seed("text group", " ".join(text.casefold().split())))
+
+
+def collate_reports(encoded: Sequence[EncodedReport], pad_id: int) -> EncodedReports:
+    """The batch of ``encoded`` (at least one, all of the same region table), padded to its longest."""
+    longest = max(len(report.input_ids) for report in encoded)
+    shape = (len(encoded), longest)
+    input_ids = np.full(shape, pad_id, np.int64)
+    attention_mask, token_type_ids = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    region_tokens = np.zeros((len(encoded), len(encoded[0].region_groups), longest), np.bool_)
+    for row, report in enumerate(encoded):
+        length = len(report.input_ids)
+        input_ids[row, :length] = report.input_ids
+        attention_mask[row, :length] = 1
+        token_type_ids[row, :length] = report.token_type_ids
+        region_tokens[row, :, :length] = report.region_tokens
+    return EncodedReports(
+        input_ids=input_ids,
+        attention_mask=attention_mask,
+        token_type_ids=token_type_ids,
+        region_tokens=region_tokens,
+        region_mentions=np.stack([report.region_mentions for report in encoded]),
+        region_groups=np.stack([report.region_groups for report in encoded]),
+        text_groups=np.array([report.text_group for report in encoded], np.int64),
+    )
+
+
+def train_small_tokenizer(texts: Iterable[str], vocabulary_size: int) -> str:
+    """The JSON of an uncased WordPiece tokenizer in BERT's form, learned from ``texts``.
+
+    ``[PAD]`` is 0. The same texts in the same order give the same tokenizer. The vocabulary may be smaller than asked.
+
+    Raises:
+        ConfigError: there is no text, or ``vocabulary_size`` has no room for the special tokens and the letters.
+    """
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    texts = [tokenizer.normalizer.normalize_str(text) for text in texts]
+    # The trainer numbers "##a", "##b", ... in the order of a hash table and breaks ties by number, so two runs would
+    # differ. Given beforehand, they have fixed numbers.
+    letters = sorted(set("".join(texts)) - set(string.whitespace))
+    if not letters:
+        raise ConfigError("There is no text to learn a vocabulary from.")
+    start = [*SPECIAL_TOKENS, *letters, *(f"##{letter}" for letter in letters)]
+    if vocabulary_size < len(start):
+        raise ConfigError(
+            f"text.small_vocabulary is {vocabulary_size}; these texts need at least {len(start)} entries."
+        )
+    trainer = trainers.WordPieceTrainer(vocab_size=vocabulary_size, special_tokens=start, show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
+    return _bert_tokenizer(tokenizer.get_vocab(with_added_tokens=True))
+
+
+def _bert_tokenizer(vocabulary: dict[str, int]) -> str:
+    """The JSON of an uncased BERT tokenizer with this vocabulary."""
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS]:0 $A:0 [SEP]:0",
+        pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
+        special_tokens=[(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")],
+    )
+    return str(tokenizer.to_str())

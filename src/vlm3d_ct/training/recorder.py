@@ -1,0 +1,60 @@
+"""Metrics of a run: TensorBoard event files for people, JSON lines for programs."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, TextIO
+
+from torch.utils.tensorboard import SummaryWriter
+
+from vlm3d_ct.volumes.atomic import write_atomically
+
+METRICS_FILE = "metrics.jsonl"
+
+
+class Recorder:
+    """Writes each record to both places; scalars only, no text and no pictures of patients.
+
+    Args:
+        output_dir: of the run; ``metrics.jsonl`` lies there.
+        tensorboard_dir: of the run's event files.
+        first_step: records after it, left by an interrupted run, are dropped.
+    """
+
+    def __init__(self, output_dir: Path, tensorboard_dir: Path, first_step: int):
+        self._path = output_dir / METRICS_FILE
+        _drop_after(self._path, first_step)
+        self._file: TextIO = self._path.open("a", encoding="utf-8")
+        self._writer = SummaryWriter(str(tensorboard_dir), purge_step=first_step + 1 if first_step else None)  # type: ignore[no-untyped-call]
+
+    def record(
+        self, kind: Literal["train", "validation", "system"], step: int, epoch: float, values: Mapping[str, float]
+    ) -> None:
+        """Append one record; numbers that are not finite become null in the JSON."""
+        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        self._file.write(json.dumps({"step": step, "epoch": round(epoch, 4), "kind": kind, **finite}) + "\n")
+        self._file.flush()
+        for name, value in values.items():
+            self._writer.add_scalar(f"{kind}/{name}", value, step)  # type: ignore[no-untyped-call]
+
+    def close(self) -> None:
+        """Flush both."""
+        self._file.close()
+        self._writer.close()  # type: ignore[no-untyped-call]
+
+
+def _drop_after(path: Path, last_step: int) -> None:
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            continue  # the last line of a killed run may be torn
+        if record["step"] <= last_step:
+            kept.append(line)
+    write_atomically(path, [line.encode() for line in kept])

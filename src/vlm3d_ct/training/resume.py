@@ -1,0 +1,119 @@
+"""The two meanings of a checkpoint given to a run: go on exactly, or start another stage from its weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vlm3d_ct.checkpoint import load_checkpoint
+from vlm3d_ct.config import Config, config_to_mapping
+from vlm3d_ct.errors import CheckpointError, ConfigError
+from vlm3d_ct.log import say
+from vlm3d_ct.training.keeper import newest_checkpoint
+
+HARMLESS = {
+    "data.cache_dir",
+    "data.ctrate_dir",
+    "data.omniabnorm_dir",
+    "data.num_workers",
+    "data.on_invalid",
+    "data.pin_memory",
+    "data.prefetch_factor",
+    "training.log_interval",
+    "training.val_interval",
+    "training.keep_best",
+    "training.keep_last",
+    "training.max_nonfinite_steps",
+    "training.gradient_checkpointing",
+    "text.gradient_checkpointing",
+    "text.name_or_path",
+    "text.revision",
+}
+"""Settings that may differ when a run is continued: none of them moves a weight (the cohort is compared by its cases)."""
+ONE_STEP = {"training.batch_size", "training.accumulation_steps"}
+"""May differ, too, as long as a step holds as many pairs (another number of ranks, say)."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a run starts from.
+
+    Attributes:
+        content: of the checkpoint; None for a start from scratch.
+        source: its file.
+        continues: whether the run goes on exactly, rather than taking the weights only.
+    """
+
+    content: dict[str, Any] | None
+    source: Path | None
+    continues: bool
+
+
+def find_start(config: Config, output_dir: Path, resume: Path | None) -> Start:
+    """Decide where to start, and say so.
+
+    The output folder's own checkpoints win: a run that was started before is continued. Else ``resume``: of the same
+    stage it is continued, of another stage its weights start this one.
+
+    Raises:
+        CheckpointError: a checkpoint cannot be read.
+        ConfigError: the output folder holds another stage's checkpoints.
+    """
+    own = newest_checkpoint(output_dir)
+    if own is not None:
+        path, content = own
+        if content["stage"] != config.stage:
+            raise ConfigError(
+                f"--output_dir {output_dir}: holds checkpoints of stage {content['stage']!r}, this is "
+                f"{config.stage!r}. Give each stage its own folder."
+            )
+        say(f"continuing this run exactly, from {path} at step {content['step']}")
+        return Start(content, path, continues=True)
+    if resume is None:
+        say("starting from scratch")
+        return Start(None, None, continues=False)
+    content = load_checkpoint(resume)
+    if "stage" not in content:
+        raise CheckpointError(f"{resume}: has no 'stage': not a checkpoint of a training run.")
+    if content["stage"] == config.stage:
+        say(f"continuing exactly, from {resume} at step {content['step']}")
+        return Start(content, resume, continues=True)
+    say(
+        f"new stage {config.stage!r} at epoch 0 with the weights of stage {content['stage']!r} ({resume}, "
+        f"step {content['step']}); optimiser, schedule and temperature start anew"
+    )
+    return Start(content, resume, continues=False)
+
+
+def check_same_run(start: Start, config: Config, cohort_identity: str, step_batch: int) -> None:
+    """Refuse to continue what is another run.
+
+    Raises:
+        ConfigError: settings, cases or pairs per step differ; all differences are listed.
+    """
+    assert start.content is not None
+    before, now = _flat(start.content["config"]), _flat(config_to_mapping(config))
+    changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
+    differing = [f"{k}: {before.get(k)} then, {now.get(k)} now" for k in changed if k not in HARMLESS | ONE_STEP]
+    if start.content["step_batch"] != step_batch:
+        differing.append(f"pairs per step: {start.content['step_batch']} then, {step_batch} now")
+    if start.content["cohort_identity"] != cohort_identity:
+        differing.append("the training and validation cases are not the same")
+    if differing:
+        raise ConfigError(
+            f"{start.source}: cannot be continued exactly:\n  " + "\n  ".join(differing) + "\n"
+            "Use the former settings and data, or start anew in another --output_dir."
+        )
+    for key in changed:
+        say(f"differs from the checkpoint: {key}: {before.get(key)} then, {now.get(key)} now")
+
+
+def _flat(mapping: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in mapping.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

@@ -1,0 +1,152 @@
+"""One training step: the gradient of the whole step's loss, exact over ranks and micro-batches, then the update."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+
+from vlm3d_ct.distributed import gather, gather_with_gradient, sum_over_ranks, world_size
+from vlm3d_ct.models import ModelInput, Representations
+from vlm3d_ct.objectives import ContrastiveObjective, Losses
+
+
+@dataclass
+class MicroBatch:
+    """What a step needs of a micro-batch.
+
+    Attributes:
+        model_input: for the model.
+        mentions: the regions that the reports mention.
+        groups: identity of each region's text.
+        seed: of the dropout; the same in both passes of an accumulated step.
+    """
+
+    model_input: ModelInput
+    mentions: Bool[Tensor, "b r"]
+    groups: Int64[Tensor, "b r"]
+    seed: int
+
+
+@dataclass
+class StepLosses:
+    """The losses of a step, over all ranks; scalars on the device."""
+
+    total: Float[Tensor, ""]
+    global_loss: Float[Tensor, ""]
+    region_loss: Float[Tensor, ""]
+    occupancy_loss: Float[Tensor, ""]
+
+
+def backward(
+    model: nn.Module,
+    objective: ContrastiveObjective,
+    micro_batches: Sequence[MicroBatch],
+    *,
+    precision: str = "fp32",
+    loss_scale: float | Tensor = 1.0,
+) -> StepLosses:
+    """Add the gradient of the whole step's loss to the parameters.
+
+    All pairs of the step, over all ranks and micro-batches, are negatives of each other. Several micro-batches take two
+    passes (GradCache, Gao et al. 2021): embed all without a graph, take the loss's gradient at the embeddings, then
+    embed each again with a graph and pass that gradient on. The result is that of one large batch.
+
+    Args:
+        model: the dual encoder, possibly replicated over ranks.
+        objective: the same on every rank.
+        micro_batches: this rank's; the same number of the same size on every rank.
+        precision: of the autocast.
+        loss_scale: the gradient scaler's factor.
+    """
+    mentions = gather(torch.cat([micro.mentions for micro in micro_batches]))
+    groups = gather(torch.cat([micro.groups for micro in micro_batches]))
+    given = [micro.model_input.mask_given.sum() for micro in micro_batches]
+    num_masks = sum_over_ranks(torch.stack(given).sum()).clamp(min=1)
+    occupancy_factor = objective.config.occupancy_weight * world_size() / num_masks  # replicate() averages over ranks
+
+    if len(micro_batches) == 1:
+        embedded, occupancy_sum = _embed(model, micro_batches[0], precision)
+        losses = objective(*(gather_with_gradient(part) for part in embedded.tensors()), mentions, groups)
+        ((losses.total + occupancy_factor * occupancy_sum) * loss_scale).backward()
+        return _report(losses, occupancy_sum.detach(), num_masks, objective)
+
+    with torch.no_grad():
+        first_pass = [_embed(model, micro, precision)[0].tensors() for micro in micro_batches]
+    cached = [torch.cat(parts).requires_grad_() for parts in zip(*first_pass, strict=True)]
+    losses = objective(*(gather_with_gradient(part) for part in cached), mentions, groups)
+    (losses.total * loss_scale).backward()
+    occupancy_total = torch.zeros_like(losses.total)
+    start = 0
+    for i, micro in enumerate(micro_batches):
+        last = i == len(micro_batches) - 1
+        with nullcontext() if last or world_size() == 1 else model.no_sync():  # type: ignore[operator]
+            embedded, occupancy_sum = _embed(model, micro, precision)
+            end = start + len(micro.mentions)
+            passed_on = [part.grad[start:end] for part in cached if part.grad is not None]
+            auxiliary = occupancy_factor * occupancy_sum * loss_scale
+            torch.autograd.backward((*embedded.tensors(), auxiliary), (*passed_on, torch.ones_like(auxiliary)))
+        start = end
+        occupancy_total += occupancy_sum.detach()
+    return _report(losses, occupancy_total, num_masks, objective)
+
+
+def _embed(model: nn.Module, micro: MicroBatch, precision: str) -> tuple[Representations, Float[Tensor, ""]]:
+    """Representations and summed occupancy loss; dropout depends on the micro-batch's seed only."""
+    device = micro.mentions.device
+    torch.manual_seed(micro.seed)
+    dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[precision]
+    with torch.autocast(device.type, dtype=dtype, enabled=precision != "fp32"):
+        embedded: tuple[Representations, Tensor] = model(micro.model_input)
+    return embedded
+
+
+def _report(
+    losses: Losses, occupancy_sum: Float[Tensor, ""], num_masks: Tensor, objective: ContrastiveObjective
+) -> StepLosses:
+    occupancy = sum_over_ranks(occupancy_sum) / num_masks
+    return StepLosses(
+        total=losses.total.detach() + objective.config.occupancy_weight * occupancy,
+        global_loss=losses.global_loss.detach(),
+        region_loss=losses.region_loss.detach(),
+        occupancy_loss=occupancy,
+    )
+
+
+class Update:
+    """Unscale, clip, step: or skip, on all ranks together, when the gradient is not finite."""
+
+    def __init__(
+        self,
+        parameters: Sequence[nn.Parameter],
+        optimizer: torch.optim.Optimizer,
+        scaler: torch.amp.GradScaler,
+        gradient_clip: float,
+    ):
+        self.parameters, self.optimizer, self.scaler, self.gradient_clip = parameters, optimizer, scaler, gradient_clip
+
+    def loss_scale(self) -> float:
+        """What the loss is to be multiplied with (1 without fp16)."""
+        return float(self.scaler.get_scale())
+
+    def __call__(self, learning_rate: float) -> tuple[float, bool]:
+        """Take the step.
+
+        Returns:
+            The gradient norm before clipping, and whether the step was taken. The gradients are averaged over the
+            ranks before, so that every rank sees the same norm and decides alike.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.scaler.unscale_(self.optimizer)
+        norm = float(nn.utils.clip_grad_norm_(self.parameters, self.gradient_clip))
+        finite = norm < float("inf")  # False for NaN, too
+        if finite or self.scaler.is_enabled():
+            self.scaler.step(self.optimizer)  # an enabled scaler looks for itself
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        return norm, finite

@@ -1,0 +1,1 @@
+"""CT volumes: reading, checking, and preparing them. No torch here."""

@@ -1,0 +1,84 @@
+"""What is done to a scan once, before the cache; windows are applied later, on the device."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Int16, UInt8
+
+from vlm3d_ct.config.schema import PreprocessConfig
+from vlm3d_ct.volumes.resize import Size, resize_average, resize_nearest
+from vlm3d_ct.volumes.slices import SliceStack
+from vlm3d_ct.volumes.volume import RegionMask, Volume
+
+PREPROCESS_VERSION = 1
+"""To be raised with every change of what a prepared case holds, the table of regions included."""
+MIN_HU, MAX_HU = -1024, 3071
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A case at the size of the encoder's input.
+
+    Attributes:
+        voxels_hu: for a volume HU in -1024..3071; for a slice grey values 0..255 (its HU are lost).
+        labels: for a volume region ids; for a slice 1 where the lesion is; None where there is no mask.
+        spacing_mm: distance of voxel centres along (z, y, x) after resizing; (1, 1, 1) for a slice, which has none.
+        kind: ``volume`` or ``slice``.
+    """
+
+    voxels_hu: Int16[np.ndarray, "z y x"] | UInt8[np.ndarray, "z y x"]
+    labels: UInt8[np.ndarray, "z y x"] | None
+    spacing_mm: tuple[float, float, float]
+    kind: Literal["volume", "slice"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocess:
+    """Turns what was read into what the encoder takes; equal settings have equal fingerprints.
+
+    Attributes:
+        size: voxels (z, y, x) of a prepared volume.
+        slice_size: voxels (z, y, x) of a prepared slice with its neighbours.
+    """
+
+    size: Size
+    slice_size: Size
+
+    @classmethod
+    def from_config(cls, config: PreprocessConfig) -> Preprocess:
+        """The preprocessing that a configuration asks for."""
+        return cls(size=config.size, slice_size=config.slice_size)
+
+    def __call__(self, volume: Volume, mask: RegionMask | None) -> Prepared:
+        """Clip to -1024..3071 HU and resize; labels take the nearest voxel."""
+        z, y, x = (
+            mm * old / new for mm, old, new in zip(volume.spacing_mm, volume.voxels_hu.shape, self.size, strict=True)
+        )
+        return Prepared(
+            voxels_hu=resize_average(volume.voxels_hu, self.size, bounds=(MIN_HU, MAX_HU)),
+            labels=None if mask is None else resize_nearest(mask.labels, self.size),
+            spacing_mm=(z, y, x),
+            kind="volume",
+        )
+
+    def slices(self, stack: SliceStack) -> Prepared:
+        """Resize a slice with its neighbours; the lesion of the key slice is repeated along z."""
+        labels = None
+        if stack.lesion is not None:
+            labels = np.repeat(
+                resize_nearest(stack.lesion[None], (1, *self.slice_size[1:])), self.slice_size[0], axis=0
+            )
+        grey = resize_average(stack.grey, self.slice_size)
+        return Prepared(voxels_hu=grey, labels=labels, spacing_mm=(1.0, 1.0, 1.0), kind="slice")
+
+    @property
+    def fingerprint(self) -> str:
+        """12 hexadecimal digits that differ whenever a prepared case may differ; names the cache folder."""
+        matters = {"version": PREPROCESS_VERSION, "hu": [MIN_HU, MAX_HU], **asdict(self)}
+        canonical = json.dumps(matters, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:12]

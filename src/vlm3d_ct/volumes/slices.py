@@ -1,0 +1,87 @@
+"""Reading a 2D case: an axial slice with its neighbours, exported as grey JPEG, and its lesion mask."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, UnidentifiedImageError
+
+from vlm3d_ct.volumes.faults import fault
+
+MAX_SIDE = 4096
+"""Largest accepted width and height of a slice."""
+_FORMATS = ("JPEG", "PNG")
+_COPY_AGAIN = "Export or copy the image again."
+
+
+@dataclass(frozen=True, kw_only=True)
+class SliceStack:
+    """A slice between its neighbours.
+
+    Attributes:
+        grey: 0..255 as exported (a window chosen by whoever exported it, not HU), feet to head.
+        lesion: 0 or 1, the lesion on the key slice; None where there is no mask.
+    """
+
+    grey: UInt8[np.ndarray, "s y x"]
+    lesion: UInt8[np.ndarray, "y x"] | None
+
+
+def read_slices(image_paths: Sequence[Path]) -> UInt8[np.ndarray, "s y x"]:
+    """Read slices as grey values 0..255, in the order given; a path may occur more than once.
+
+    Raises:
+        DataError: an image is missing, damaged, too large, uniform, or not of the first one's shape.
+    """
+    read = {path: _read_grey(path) for path in dict.fromkeys(image_paths)}
+    first = read[image_paths[0]]
+    for path, grey in read.items():
+        if grey.shape != first.shape:
+            value = f"{grey.shape[1]}x{grey.shape[0]} for {first.shape[1]}x{first.shape[0]}"
+            message = "Slices of one case must have one size."
+            raise fault("slice-shape", path, "size", value, message, "Export all slices of the case alike.")
+        if grey.min() == grey.max():
+            value = str(int(grey.min()))
+            raise fault("constant", path, "pixels", value, "All pixels are equal: there is no scan.", _COPY_AGAIN)
+    return np.stack([read[path] for path in image_paths])
+
+
+def read_lesion_mask(path: Path, like: UInt8[np.ndarray, "s y x"]) -> UInt8[np.ndarray, "y x"]:
+    """Read a lesion mask, binarised at half because JPEG blurs it: 1 lesion, 0 elsewhere.
+
+    Raises:
+        DataError: the mask is missing, damaged, or not of the shape of the slices ``like``.
+    """
+    grey = _read_grey(path)
+    if grey.shape != like.shape[1:]:
+        value = f"{grey.shape[1]}x{grey.shape[0]} for {like.shape[2]}x{like.shape[1]}"
+        message = "The mask is not of its slice's size."
+        raise fault("mask-shape", path, "size", value, message, "Make the mask again from this very slice.")
+    return (grey >= 128).astype(np.uint8)
+
+
+def _read_grey(path: Path) -> UInt8[np.ndarray, "y x"]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=_FORMATS) as image:
+                width, height = image.size
+                if max(width, height) <= MAX_SIDE:
+                    return np.asarray(image.convert("L"))
+    except FileNotFoundError:
+        remedy = "Put the file there or remove its entry."
+        raise fault("missing-file", path, "file", "absent", "The file does not exist.", remedy) from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise fault(
+            "image-bomb", path, "size", "too large", "No slice is that large.", "Do not use this file."
+        ) from None
+    except UnidentifiedImageError:
+        raise fault("not-an-image", path, "file", "no JPEG or PNG", "This is no image.", _COPY_AGAIN) from None
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow reports damage by any of these
+        raise fault("damaged-image", path, "file", str(error), "The image is damaged.", _COPY_AGAIN) from None
+    raise fault("image-bomb", path, "size", f"{width}x{height}", "No slice is that large.", "Do not use this file.")

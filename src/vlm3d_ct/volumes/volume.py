@@ -1,0 +1,34 @@
+"""The CT volume as everything above the file formats sees it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int16, UInt8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Volume:
+    """A CT volume in canonical axes: z towards the head, y towards the back, x towards the patient's left (LPS).
+
+    Attributes:
+        voxels_hu: Hounsfield units, clipped to int16.
+        spacing_mm: distance of voxel centres along (z, y, x), each > 0.
+        source: the file it came from; for messages only.
+        origin_mm: position of the first voxel's centre, (z, y, x) in LPS; None where the source states none.
+    """
+
+    voxels_hu: Int16[np.ndarray, "z y x"]
+    spacing_mm: tuple[float, float, float]
+    source: Path
+    origin_mm: tuple[float, float, float] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegionMask:
+    """Region ids on the grid of a `Volume`, in the same canonical axes: 0 background, 1..20 by the region table."""
+
+    labels: UInt8[np.ndarray, "z y x"]
+    source: Path
