@@ -6,9 +6,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import compress
 from math import prod
-from operator import not_
 from pathlib import Path
 
 from vlm3d_ct.data.cache import Cache
@@ -65,11 +63,11 @@ def prepare_cases(
     if not 1 <= index <= count:
         raise ConfigError(f"--shard {index}/{count}: give I/N with I in 1..N.")
     cache.remove_stray_files()
-    current = [cache.is_current(case) for case in cases]
-    _announce(list(compress(cases, map(not_, current))), preprocess, cache.root)
-    own, own_current = cases[index - 1 :: count], current[index - 1 :: count]
-    missing = list(compress(own, map(not_, own_current)))
-    already = sum(own_current)
+    states = [(case, cache.is_current(case)) for case in cases]
+    _announce([case for case, current in states if not current], len(cases), preprocess, cache.root)
+    own = states[index - 1 :: count]
+    missing = [case for case, current in own if not current]
+    already = len(own) - len(missing)
     unusable: list[Case] = []
     problems: list[Problem] = []
     task = partial(_prepare_one, preprocess=preprocess, cache=cache)
@@ -136,14 +134,17 @@ def _prepare_one(case: Case, *, preprocess: Preprocess, cache: Cache) -> None:
     cache.write(case, load_and_preprocess(case, preprocess))
 
 
-def _announce(missing: Sequence[Case], preprocess: Preprocess, root: Path) -> None:
+def _announce(missing: Sequence[Case], total: int, preprocess: Preprocess, root: Path) -> None:
     """Say how much work and disk it will be, for all shards together; refuse if the disk cannot hold it."""
     volumes = sum(case.kind == "volume" for case in missing)
     voxel_bytes = 2 * volumes * prod(preprocess.size) + (len(missing) - volumes) * prod(preprocess.slice_size)
     needed = round(COMPRESSED_SHARE * voxel_bytes)
     existing = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
     free = shutil.disk_usage(existing).free
-    say(f"{len(missing)} cases to prepare, about {needed / 1e9:.2f} GB in {root}.")
+    if missing:
+        say(f"{len(missing)} of {total} cases to prepare, about {needed / 1e9:.2f} GB in {root}.")
+    else:
+        say(f"All {total} cases are prepared in {root}.")
     if needed > free:
         raise ConfigError(
             f"{root}: preparing needs about {needed} bytes and {free} are free. "

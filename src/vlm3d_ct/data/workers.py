@@ -41,9 +41,8 @@ def map_cases(task: Callable[[Case], R], cases: Iterable[Case], workers: int) ->
     while waiting or suspects:
         if suspects:
             alone = suspects.popleft()
-            lost = yield from _run_pool(task, deque([alone]), 1)
-            if lost:
-                yield alone, _died(alone)
+            for lost in (yield from _run_pool(task, deque([alone]), 1)):
+                yield lost, _died(lost)
         else:
             suspects.extend((yield from _run_pool(task, waiting, workers)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from itertools import pairwise
 
@@ -106,10 +107,10 @@ class Canvas:
     ) -> None:
         """Paint a round rod along a polyline, restricted to the region ids ``within``.
 
-        A rod thinner than a voxel is painted as faintly as its share of the voxel.
+        A rod thinner than a voxel is painted as faintly as the share of a voxel's face that it covers.
         """
         edge = self.grid.edge_mm
-        reach, strength = radius_mm + edge, min(1.0, 2 * radius_mm / edge)
+        reach, strength = radius_mm + edge, min(1.0, math.pi * (radius_mm / edge) ** 2)
         for start, end in pairwise(points_mm):
             low = (min(start[0], end[0]) - reach, min(start[1], end[1]) - reach, min(start[2], end[2]) - reach)
             high = (max(start[0], end[0]) + reach, max(start[1], end[1]) + reach, max(start[2], end[2]) + reach)

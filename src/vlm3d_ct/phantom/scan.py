@@ -21,10 +21,11 @@ from vlm3d_ct.phantom.organs import (
 )
 from vlm3d_ct.phantom.patient import Patient, draw_patient
 from vlm3d_ct.phantom.pulmonary import Branch, draw_tree, paint_tree
-from vlm3d_ct.phantom.thorax import paint_fissures, paint_trunk
+from vlm3d_ct.phantom.thorax import find_lungs, paint_fissures, paint_trunk
 from vlm3d_ct.seeding import random_stream
 
-SCOUT_SHAPE = (30, 64, 64)
+SCOUT_SHAPE = (28, 60, 60)
+"""Voxels of the coarse grid in which findings and vessels are placed."""
 HU_RANGE = (-1024, 3071)
 """What a scanner stores."""
 
@@ -56,7 +57,7 @@ def draw_subject(*coordinates: int | str, smallest_mm: float, count: int | None 
     """
     patient = draw_patient(random_stream(*coordinates, "patient"))
     scout = Canvas(grid_over(patient, SCOUT_SHAPE))
-    paint_trunk(scout, patient)
+    find_lungs(scout, patient)
     rng = random_stream(*coordinates, "findings")
     situation = Situation(rng=rng, patient=patient, scout=scout, smallest_mm=smallest_mm)
     findings = draw_findings(situation, count)

@@ -118,33 +118,45 @@ def lobe_ids(patient: Patient, grid: Grid) -> np.ndarray:
     return np.where(grid.x < 0, right, left).astype(np.uint8)
 
 
+def find_lungs(canvas: Canvas, patient: Patient) -> Field:
+    """Set the canvas's lobes and its depths in the cavity and in the mediastinum; returns the depth in the lungs."""
+    grid = canvas.grid
+    canvas.cavity_depth = cavity_depth(patient, grid)
+    canvas.mediastinum_depth = mediastinum_depth(patient, grid)
+    lungs = lung_depth(patient, grid, canvas.cavity_depth, canvas.mediastinum_depth)
+    canvas.lobes = np.where(lungs > 0, lobe_ids(patient, grid), np.uint8(0))
+    return lungs
+
+
 def paint_trunk(canvas: Canvas, patient: Patient) -> None:
-    """Paint skin, fat and muscle, the cavity's fat, and the lungs; set their region ids and the canvas's depths."""
+    """Paint skin, fat and muscle, the cavity's fat, and the lungs, and set their region ids."""
     grid, whole = canvas.grid, canvas.whole()
     body = body_depth(patient, grid)
     canvas.paint(whole, body, tissue.SKIN, label=CHEST_WALL)
-    canvas.paint(whole, body - 2.5, tissue.FAT)
+    canvas.paint(whole, body - np.float32(2.5), tissue.FAT)
     canvas.paint(whole, body - np.float32(patient.fat), tissue.MUSCLE)
     for side in (-1, 1):  # supraclavicular fat
         canvas.ellipsoid((122, -8, side * 62), (26, 20, 30), tissue.FAT, within=(CHEST_WALL,))
     _paint_breasts(canvas, patient)
-    cavity = cavity_depth(patient, grid)
-    mediastinum = mediastinum_depth(patient, grid)
-    lungs = lung_depth(patient, grid, cavity, mediastinum)
-    above = grid.z > diaphragm_surface(patient, grid)
-    inside = cavity > 0
-    canvas.labels[inside] = 0
-    canvas.labels[inside & above] = MEDIASTINUM
-    canvas.paint(whole, cavity, tissue.FAT)
+    lungs = find_lungs(canvas, patient)
+    canvas.paint(whole, canvas.cavity_depth, tissue.FAT)
     aerated = np.float32(patient.lung_hu) + np.float32(tissue.LUNG_GRADIENT_PER_MM) * grid.y
     canvas.paint(whole, lungs, np.asarray(aerated))
-    canvas.lobes = np.where(lungs > 0, lobe_ids(patient, grid), 0).astype(np.uint8)
-    np.copyto(canvas.labels, canvas.lobes, where=canvas.lobes > 0)
-    shell = max(PLEURA_MM, 1.2 * grid.edge_mm)
-    near_wall = np.minimum(cavity, (grid.z - diaphragm_surface(patient, grid)) * np.float32(0.75))
-    canvas.labels[(near_wall < shell) & (lungs > 0)] = PLEURA
-    canvas.labels[(near_wall <= 0) & (near_wall > -1.5) & (mediastinum < -2) & (cavity > -1.5)] = PLEURA
-    canvas.cavity_depth, canvas.mediastinum_depth = cavity, mediastinum
+    _label_trunk(canvas, patient, lungs)
+
+
+def _label_trunk(canvas: Canvas, patient: Patient, lungs: Field) -> None:
+    """Set the ids of mediastinum, lobes and pleura; what lies below the diaphragm becomes background."""
+    labels, cavity = canvas.labels, canvas.cavity_depth
+    height = canvas.grid.z - diaphragm_surface(patient, canvas.grid)
+    inside = cavity > 0
+    labels[inside] = 0
+    labels[inside & (height > 0)] = MEDIASTINUM
+    np.copyto(labels, canvas.lobes, where=canvas.lobes > 0)
+    shell = max(PLEURA_MM, 1.2 * canvas.grid.edge_mm)
+    near_wall = np.minimum(cavity, height * np.float32(0.75))
+    labels[(near_wall < shell) & (lungs > 0)] = PLEURA
+    labels[(near_wall <= 0) & (near_wall > -1.5) & (canvas.mediastinum_depth < -2) & (cavity > -1.5)] = PLEURA
 
 
 def paint_fissures(canvas: Canvas, patient: Patient) -> None:

@@ -119,8 +119,7 @@ def _parse_header(compressed: bytes, path: Path) -> Any:
     if len(block) < _HEADER_BYTES:
         value = f"{len(block)} bytes"
         raise fault("truncated", path, "header", value, "The file ends inside the NIfTI header.", _COPY_AGAIN)
-    sizes = {order: int.from_bytes(block[:4], name) for order, name in (("<", "little"), (">", "big"))}  # type: ignore[arg-type]
-    order = next((order for order, size in sizes.items() if size == _HEADER_BYTES), None)
+    order = next((o for o in "<>" if np.frombuffer(block, f"{o}i4", count=1)[0] == _HEADER_BYTES), None)
     if order is None or block[344:348] != b"n+1\x00":
         raise fault("not-nifti", path, "header", block[344:348], "This is not a single-file NIfTI-1.", _CONVERT)
     return nib.Nifti1Header(block, endianness=order, check=False)

@@ -45,10 +45,11 @@ def test_every_case_is_prepared_once(tmp_path: Path, workers: int, capsys: pytes
     cases, cache = read_cases(tmp_path).cases, _cache(tmp_path)
     first = prepare_cases(cases, PREPROCESS, cache, workers=workers)
     assert (first.prepared, first.already, first.problems) == (5, 0, ())
-    assert "5 cases to prepare, about 0.00 GB" in capsys.readouterr().out
+    assert "5 of 5 cases to prepare, about 0.00 GB" in capsys.readouterr().out
     _assert_complete(cache, cases)
     second = prepare_cases(cases, PREPROCESS, cache, workers=workers)
     assert (second.prepared, second.already) == (0, 5)
+    assert "All 5 cases are prepared" in capsys.readouterr().out
 
 
 def test_shards_share_the_cases(tmp_path: Path) -> None:

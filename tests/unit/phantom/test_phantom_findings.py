@@ -10,7 +10,7 @@ from vlm3d_ct.phantom.findings.catalogue import COUNT_SHARES, KINDS, draw_findin
 from vlm3d_ct.phantom.findings.finding import Finding, Kind, Situation, side_of
 from vlm3d_ct.phantom.grid import Grid
 from vlm3d_ct.phantom.scan import SCOUT_SHAPE, Subject, draw_subject, grid_over, paint_healthy, voxel_of
-from vlm3d_ct.phantom.thorax import paint_trunk
+from vlm3d_ct.phantom.thorax import find_lungs
 from vlm3d_ct.seeding import random_stream
 from vlm3d_ct.text.findings import ABNORMALITIES
 
@@ -30,7 +30,7 @@ def scenes() -> list[Scene]:
     for index in PATIENTS:
         subject = draw_subject("findings", index, smallest_mm=SMALLEST_MM, count=0)
         scout = Canvas(grid_over(subject.patient, SCOUT_SHAPE))
-        paint_trunk(scout, subject.patient)
+        find_lungs(scout, subject.patient)
         grid = grid_over(subject.patient, (32, 96, 96))
         made.append((subject, scout, grid, paint_healthy(grid, subject)))
     return made
