@@ -93,7 +93,7 @@ def _verified_bytes(path: Path) -> bytes:
 
 
 def point_to(link: Path, target: Path) -> None:
-    """Make ``link`` (``checkpoint_best.pth``, ``checkpoint_last.pth``) a relative symbolic link to ``target``, atomically."""
+    """Make ``link`` a relative symbolic link to ``target``, a file of the same folder, atomically."""
     temporary = link.with_name(f".{link.name}.{os.getpid()}.tmp")
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(target.name)

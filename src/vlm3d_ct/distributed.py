@@ -86,7 +86,7 @@ def gather_with_gradient(local: Tensor) -> Tensor:
     """
     if world_size() == 1:
         return local
-    return torch.cat(dist_functional.all_gather(local.contiguous()))  # type: ignore[no-untyped-call]
+    return torch.cat(dist_functional.all_gather(local.contiguous()))
 
 
 def gather(local: Tensor) -> Tensor:

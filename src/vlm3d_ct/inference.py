@@ -69,7 +69,8 @@ class Encoder:
         with torch.inference_mode(), autocast_for_inference(self.config, self.device):
             seen = self.model.vision_encoder(inputs.ct_volume, inputs.segmentation_mask, inputs.mask_given)
             embedded = self.model.vision_encoder.global_proj(seen.global_features)
-        return _to_numpy(embedded)[0]
+        array: np.ndarray = _to_numpy(embedded)[0]
+        return array
 
     def embed_text(self, texts: Sequence[str]) -> Float32[np.ndarray, "n d"]:
         """The unit embeddings of texts."""
@@ -127,7 +128,8 @@ def rebuild_from(content: dict[str, Any], source: Path) -> tuple[Config, VisionL
     if fingerprint != Preprocess.from_config(config.preprocess).fingerprint:
         raise CheckpointError(
             f"{source}: was trained on preprocessing {fingerprint}, this release makes "
-            f"{Preprocess.from_config(config.preprocess).fingerprint}: scores would be wrong. Use the release that wrote it."
+            f"{Preprocess.from_config(config.preprocess).fingerprint}: scores would be wrong. "
+            "Use the release that wrote it."
         )
     load_weights(model, content["model"], source)
     return config, model, tokenizer

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vlm3d_ct.cli.arguments import Commands, add_command, existing_directory
+from vlm3d_ct.data.cache import Cache
 from vlm3d_ct.data.case import Case
 from vlm3d_ct.data.cohort import hash_patient
 from vlm3d_ct.data.dataset import CaseDataset
-from vlm3d_ct.data.cache import Cache
 from vlm3d_ct.data.layout import read_cases
 from vlm3d_ct.data.prepare import prepare_cases
 from vlm3d_ct.distributed import process_group

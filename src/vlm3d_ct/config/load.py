@@ -26,7 +26,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         overrides: ``section.key=value`` texts that win over the file; values are read as YAML.
 
     Raises:
-        ConfigError: the file is missing or no YAML mapping, a key is unknown, a value does not fit; all problems at once.
+        ConfigError: the file is missing or no YAML mapping, a key is unknown, a value does not fit; all at once.
     """
     path = Path(path)
     try:

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from vlm3d_ct.config import AugmentConfig, Config
 from vlm3d_ct.data.augment import draw_change
-from vlm3d_ct.data.batch import Batch, Change, Sample, collate
+from vlm3d_ct.data.batch import Change, Sample, collate
 from vlm3d_ct.data.cache import Cache
 from vlm3d_ct.data.case import Case
 from vlm3d_ct.data.order import MicroBatchOrder
@@ -80,7 +80,7 @@ def training_loader(dataset: CaseDataset, order: MicroBatchOrder, config: Config
     workers = config.data.num_workers
     return DataLoader(
         dataset,
-        batch_sampler=order,  # type: ignore[arg-type]  # its items are (epoch, case) pairs
+        batch_sampler=order,
         collate_fn=partial(collate, pad_id=dataset.tokenizer.pad_id),
         num_workers=workers,
         prefetch_factor=config.data.prefetch_factor if workers else None,
@@ -93,7 +93,7 @@ def evaluation_batches(dataset: CaseDataset, numbers: Sequence[int], batch_size:
     batches = [[(0, i) for i in numbers[s : s + batch_size]] for s in range(0, len(numbers), batch_size)]
     return DataLoader(
         dataset,
-        batch_sampler=batches,  # type: ignore[arg-type]
+        batch_sampler=batches,
         collate_fn=partial(collate, pad_id=dataset.tokenizer.pad_id),
     )
 

@@ -30,7 +30,7 @@ def attend(
     bias = None if bias is None else bias.to(query.dtype)
     if dropout == 0.0 or query.is_cuda:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout)
-    # No fused CPU kernel drops weights, and PyTorch's own fall-back spends 90 % of its time on drawing the dropped ones.
+    # No fused CPU kernel drops weights, and PyTorch's own fall-back spends most of its time on drawing them.
     rows = []
     for i in range(len(query)):
         row_bias = None if bias is None else bias[i if len(bias) > 1 else 0]
@@ -50,7 +50,8 @@ def _attend_with_dropout(
 ) -> Float[Tensor, "h q e"]:
     scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
     weights = (scores if bias is None else scores + bias).softmax(-1).to(value.dtype)
-    return (weights * _keep(weights, dropout)) @ value
+    mixed: Tensor = (weights * _keep(weights, dropout)) @ value
+    return mixed
 
 
 def _keep(weights: Tensor, dropout: float) -> Tensor:
@@ -66,7 +67,8 @@ def attend_in_slab(patches: QueryKeyValue, memory: QueryKeyValue, grid: Grid, dr
     k = torch.cat((k, _repeat(memory[1], grid.z)), dim=1)
     v = torch.cat((v, _repeat(memory[2], grid.z)), dim=1)
     mixed = attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), dropout=dropout)
-    return mixed.transpose(1, 2).flatten(2).unflatten(0, (-1, grid.z)).flatten(1, 2)
+    joined: Tensor = mixed.transpose(1, 2).flatten(2).unflatten(0, (-1, grid.z)).flatten(1, 2)
+    return joined
 
 
 def attend_along_z(
@@ -84,7 +86,8 @@ def attend_along_z(
     distance = (slab[:, None] - slab[None, :]).abs().clamp(max=distance_bias.shape[1] - 1)
     bias = F.pad(distance_bias[:, distance], (0, memory[1].shape[1]))[None]
     mixed = attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), bias=bias, dropout=dropout)
-    return mixed.transpose(1, 2).flatten(2).unflatten(0, (-1, grid.in_slab)).transpose(1, 2).flatten(1, 2)
+    columns: Tensor = mixed.transpose(1, 2).flatten(2).unflatten(0, (-1, grid.in_slab))
+    return columns.transpose(1, 2).flatten(1, 2)
 
 
 def attend_from_memory(

@@ -60,8 +60,8 @@ class VisionLanguageModel(nn.Module):
         """Embed both sides.
 
         Returns:
-            The representations, and the occupancy loss summed over the cases that have a mask: the cross-entropy between
-            the given and the predicted share of each region, averaged over a case's patches.
+            The representations, and the occupancy loss summed over the cases that have a mask: the cross-entropy
+            between the given and the predicted share of each region, averaged over a case's patches.
         """
         seen: EncoderOutput = self.vision_encoder(batch.ct_volume, batch.segmentation_mask, batch.mask_given)
         read = self.text_encoder(batch.input_ids, batch.attention_mask, batch.token_type_ids)

@@ -158,7 +158,7 @@ class VisionEncoder(nn.Module):
         mask_given: Bool[Tensor, " b"] | None,
         size: list[int],
     ) -> tuple[Float[Tensor, "b n labels"], Bool[Tensor, "b r"]]:
-        """Given occupancy where there is a mask, predicted elsewhere (a constant either way: only the loss trains it)."""
+        """Given occupancy where there is a mask, predicted elsewhere; a constant either way."""
         predicted = logits.softmax(-1)
         present = predicted[..., 1:].sum(1) >= LEAST_PREDICTED_PATCHES
         if mask is None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class TextEncoder(nn.Module):
-    """A BERT, its pooled output projected for the volume level and its tokens, pooled by region, for the region level."""
+    """A BERT; its pooled output is projected for the volume level, its tokens, pooled by region, for the region level."""
 
     def __init__(self, bert: BertModel, embed_dim: int):
         super().__init__()
@@ -43,7 +43,7 @@ class TextEncoder(nn.Module):
     def region_features(
         self, tokens: Float[Tensor, "b t width"], region_tokens: Bool[Tensor, "b r t"]
     ) -> Float[Tensor, "b r d"]:
-        """Mean of the tokens that speak of each region, projected; a region without tokens gets the projection of zero."""
+        """Mean of the tokens that speak of each region, projected (of zero for a region without tokens)."""
         weights = region_tokens.to(tokens.dtype)
         pooled = weights @ tokens / weights.sum(-1, keepdim=True).clamp(min=1)
         projected: Tensor = self.region_projection(pooled)
@@ -77,7 +77,7 @@ def bert_from_json(bert_config: str) -> BertModel:
 
 
 def pretrained_bert(config: TextConfig) -> tuple[BertModel, str]:
-    """BioBERT, or another BERT, with its tokenizer as JSON: from a local folder, or from the hub at the pinned revision.
+    """BioBERT, or another BERT, with its tokenizer as JSON: from a folder, or from the hub at the pinned revision.
 
     Raises:
         ConfigError: neither the folder nor the hub has it, or it is no BERT.

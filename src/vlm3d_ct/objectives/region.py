@@ -18,8 +18,8 @@ def region_loss(
 
     Mean of two contrasts, each symmetric: a region against the same region of the step's other cases, and against the
     other mentioned regions of its own case. Two texts that say the same are not negatives of each other; across cases
-    that holds for any two that only state normality too (the observation of fVLM, Shui et al. 2025). Both are divided by the number
-    of mentions of the whole step; without any mention the loss is 0 and still has a gradient of 0.
+    that holds, too, for any two that only state normality (fVLM, Shui et al. 2025). Both are divided by the number of
+    mentions of the whole step; without any mention the loss is 0 and still has a gradient of 0.
 
     Args:
         region_volume: unit vectors of the regions, all ranks.

@@ -18,8 +18,7 @@ from vlm3d_ct.text.report import Report
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 NOT_MENTIONED = 0
-ALL_NORMAL = 1
-"""Region group of every text that states only normality, whatever its words."""
+"""Region group of a region that the report does not speak of."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,9 +30,9 @@ class EncodedReport:
         token_type_ids: 1 for the answer of a pair and its ``[SEP]``, else 0.
         region_tokens: row ``id - 1`` marks the answer's tokens whose sentence mentions region ``id``.
         region_mentions: whether the region has at least one such token.
-        region_groups: `NOT_MENTIONED`, `ALL_NORMAL` if all sentences about the region state only normality, else a
-            hash (>= 2) of these sentences. Texts of the same region and group are not negatives of each other.
-        text_group: hash (>= 2) of the answer; equal for texts that differ only in case and white space.
+        region_groups: `NOT_MENTIONED`, else a hash of the sentences about the region: equal for equal sentences,
+            negative where all of them state only normality. See `objectives.region_loss` for their use.
+        text_group: positive hash of the answer; equal for texts that differ only in case and white space.
     """
 
     input_ids: Int64[np.ndarray, " t"]
@@ -82,9 +81,8 @@ class ReportTokenizer:
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self.max_len = max_len
-        self.pad_id: int = self._tokenizer.token_to_id("[PAD]")
-        self._cls: int = self._tokenizer.token_to_id("[CLS]")
-        self._sep: int = self._tokenizer.token_to_id("[SEP]")
+        vocabulary = self._tokenizer.get_vocab(with_added_tokens=True)
+        self.pad_id, self._cls, self._sep = (vocabulary[token] for token in ("[PAD]", "[CLS]", "[SEP]"))
 
     @property
     def vocabulary_size(self) -> int:
@@ -155,13 +153,14 @@ def _region_tokens(
             only_normal[number - 1] &= mention.normal
     for index, said in enumerate(sentences):
         if said:
-            groups[index] = ALL_NORMAL if only_normal[index] else _group(" ".join(said))
+            group = _group(" ".join(said))
+            groups[index] = -group if only_normal[index] else group
     return tokens, groups
 
 
 def _group(text: str) -> int:
-    """A stable 63-bit id, at least 2, of a text without regard to case and white space."""
-    return max(2, derive_seed("text group", " ".join(text.casefold().split())))
+    """A stable, positive 63-bit id of a text without regard to case and white space."""
+    return max(1, derive_seed("text group", " ".join(text.casefold().split())))
 
 
 def collate_reports(encoded: Sequence[EncodedReport], pad_id: int) -> EncodedReports:

@@ -28,7 +28,7 @@ class Recorder:
         self._path = output_dir / METRICS_FILE
         _drop_after(self._path, first_step)
         self._file: TextIO = self._path.open("a", encoding="utf-8")
-        self._writer = SummaryWriter(str(tensorboard_dir), purge_step=first_step + 1 if first_step else None)  # type: ignore[no-untyped-call]
+        self._writer = SummaryWriter(str(tensorboard_dir), purge_step=first_step + 1 if first_step else None)
 
     def record(
         self, kind: Literal["train", "validation", "system"], step: int, epoch: float, values: Mapping[str, float]
@@ -38,12 +38,12 @@ class Recorder:
         self._file.write(json.dumps({"step": step, "epoch": round(epoch, 4), "kind": kind, **finite}) + "\n")
         self._file.flush()
         for name, value in values.items():
-            self._writer.add_scalar(f"{kind}/{name}", value, step)  # type: ignore[no-untyped-call]
+            self._writer.add_scalar(f"{kind}/{name}", value, step)
 
     def close(self) -> None:
         """Flush both."""
         self._file.close()
-        self._writer.close()  # type: ignore[no-untyped-call]
+        self._writer.close()
 
 
 def _drop_after(path: Path, last_step: int) -> None:

@@ -30,7 +30,7 @@ HARMLESS = {
     "text.name_or_path",
     "text.revision",
 }
-"""Settings that may differ when a run is continued: none of them moves a weight (the cohort is compared by its cases)."""
+"""Settings that may differ when a run is continued: none of them moves a weight (the cases themselves are compared)."""
 ONE_STEP = {"training.batch_size", "training.accumulation_steps"}
 """May differ, too, as long as a step holds as many pairs (another number of ranks, say)."""
 

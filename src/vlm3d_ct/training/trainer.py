@@ -45,7 +45,7 @@ class RunFacts:
 class Trainer:
     """One stage of training; `run` takes it from its current step to its end.
 
-    Everything random depends on (seed, step) only: a run that was interrupted at any step goes on as if it had not been.
+    Everything random depends on (seed, step) only: an interrupted run goes on as if it had not been.
     """
 
     def __init__(
@@ -221,8 +221,8 @@ class Trainer:
                 file=str(self.output_dir),
                 field="gradient",
                 value="NaN or infinite",
-                message=f"{self.skipped_in_a_row} steps in a row had no finite gradient and were skipped; cases of the last "
-                f"one on this rank: {', '.join(case_ids)}.",
+                message=f"{self.skipped_in_a_row} steps in a row had no finite gradient and were skipped; "
+                f"cases of the last one on this rank: {', '.join(case_ids)}.",
                 remedy="Look at these cases with `vlm3d-ct verify`, lower training.lr, or use --bf16.",
             )
         )
@@ -236,5 +236,5 @@ def _train_metrics(losses: StepLosses, rate: float, norm: float, objective: Cont
         "occupancy_loss": float(losses.occupancy_loss),
         "lr": rate,
         "grad_norm": norm,
-        "temperature": 1 / float(objective.scale),
+        "temperature": 1 / float(objective.scale.detach()),
     }
