@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class TextEncoder(nn.Module):
-    """A BERT; its pooled output is projected for the volume level, its tokens, pooled by region, for the region level."""
+    """A BERT; its pooled output is projected for the volume level, its tokens by region for the region level."""
 
     def __init__(self, bert: BertModel, embed_dim: int):
         super().__init__()

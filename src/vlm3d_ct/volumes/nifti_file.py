@@ -15,6 +15,7 @@ import nibabel as nib
 import numpy as np
 from isal import igzip_lib
 from jaxtyping import Shaped
+from nibabel.spatialimages import HeaderDataError
 
 from vlm3d_ct.volumes.faults import fault
 
@@ -140,7 +141,7 @@ def _dtype(header: Any, path: Path) -> np.dtype[Any]:
     remedy = "Store the volume as int16."
     try:
         dtype: np.dtype[Any] = np.dtype(header.get_data_dtype())
-    except (nib.spatialimages.HeaderDataError, KeyError):
+    except (HeaderDataError, KeyError):
         code = int(header["datatype"])
         raise fault("voxel-type", path, "datatype", code, "The type of the voxels is unknown.", remedy) from None
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
