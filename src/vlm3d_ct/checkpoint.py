@@ -84,8 +84,9 @@ def _verified_bytes(path: Path) -> bytes:
             f"{path}: carries no checksum at its end: it is truncated, or not a checkpoint of this package. "
             "Take an older checkpoint of the run."
         )
+    length_intact = body[-2:] == _COMMENT_LENGTH.to_bytes(2, "little")
     body[-2:] = b"\0\0"
-    if hashlib.sha256(body).hexdigest().encode() != comment[len(_MARK) :]:
+    if not length_intact or hashlib.sha256(body).hexdigest().encode() != comment[len(_MARK) :]:
         raise CheckpointError(
             f"{path}: its SHA-256 differs from the stored one: the file is damaged. Take an older one."
         )

@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn.functional as dist_functional
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -86,7 +85,26 @@ def gather_with_gradient(local: Tensor) -> Tensor:
     """
     if world_size() == 1:
         return local
-    return torch.cat(dist_functional.all_gather(local.contiguous()))
+    gathered: Tensor = _Gather.apply(local)  # type: ignore[no-untyped-call]
+    return gathered
+
+
+class _Gather(torch.autograd.Function):
+    """`gather`, whose backward pass sums over the ranks.
+
+    Not `torch.distributed.nn.functional.all_gather`: with gloo its backward pass receives contiguous rows into memory
+    laid out like the gradient, and where that is transposed, as in the region loss, they are in disorder (torch 2.13).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, local: Tensor) -> Tensor:
+        return gather(local)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        whole = sum_over_ranks(gradient.contiguous())
+        own: Tensor = whole.chunk(world_size())[rank()]
+        return own
 
 
 def gather(local: Tensor) -> Tensor:

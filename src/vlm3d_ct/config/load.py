@@ -16,6 +16,8 @@ from vlm3d_ct.errors import ConfigError
 
 _ADAPTER = TypeAdapter(Config)
 _LARGEST_FILE_BYTES = 1 << 20
+LEAST_DEPTH = 4
+"""Blocks of a vision encoder that makes use of the regions (see `models.encoder.UNGUIDED_BLOCKS`)."""
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -111,6 +113,8 @@ def _contradictions(config: Config) -> Iterator[str]:
     model, training = config.model, config.training
     if model.embed_dim % model.num_heads:
         yield f"model.num_heads = {model.num_heads}: must divide model.embed_dim = {model.embed_dim}."
+    if model.depth < LEAST_DEPTH:
+        yield f"model.depth = {model.depth}: must be at least {LEAST_DEPTH}; the regions come in after the third block."
     for name, size in (("size", config.preprocess.size), ("slice_size", config.preprocess.slice_size)):
         for axis, length, patch in zip("zyx", size, model.patch_size, strict=True):
             if length % patch:

@@ -126,7 +126,7 @@ class TrainingConfig:
     """Micro-batches per step; all of them are negatives of each other."""
     lr: Annotated[float, Field(gt=0)] = 1e-4
     min_lr: Annotated[float, Field(ge=0)] = 1e-6
-    warmup_epochs: Annotated[float, Field(ge=0)] = 5
+    warmup_epochs: Annotated[float, Field(ge=0)] = 5.0
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
     betas: tuple[float, float] = (0.9, 0.999)
     eps: Annotated[float, Field(gt=0)] = 1e-8

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -85,7 +86,14 @@ def training_loader(dataset: CaseDataset, order: MicroBatchOrder, config: Config
         num_workers=workers,
         prefetch_factor=config.data.prefetch_factor if workers else None,
         pin_memory=config.data.pin_memory and torch.cuda.is_available(),
+        worker_init_fn=_leave_signals_to_the_run,
     )
+
+
+def _leave_signals_to_the_run(_worker: int) -> None:
+    """Ctrl-C or a cluster's SIGTERM reach every process of a run; a worker ends when the run lets it."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def evaluation_batches(dataset: CaseDataset, numbers: Sequence[int], batch_size: int) -> DataLoader[Sample]:

@@ -31,15 +31,11 @@ def epoch_order(cases_by_kind: Mapping[str, Sequence[int]], batch: int, seed: in
         epoch: counted from 0.
 
     Raises:
-        ConfigError: a kind has fewer cases than a step takes (a case would be its own negative).
+        ConfigError: there is no case, or a kind has fewer than a step takes (a case would be its own negative).
     """
+    _check_enough(cases_by_kind, batch)
     placed: list[tuple[float, str, list[int]]] = []
     for kind, cases in cases_by_kind.items():
-        if len(cases) < batch:
-            raise ConfigError(
-                f"training has {len(cases)} cases of kind {kind!r}, but a step contrasts {batch} of them. Add data, or "
-                f"lower training.batch_size, training.accumulation_steps or the number of ranks."
-            )
         shuffled = [cases[i] for i in random_stream(seed, "order", epoch, kind).permutation(len(cases))]
         num_steps = steps_of_kind(len(cases), batch)
         shuffled += shuffled[: num_steps * batch - len(cases)]
@@ -48,8 +44,23 @@ def epoch_order(cases_by_kind: Mapping[str, Sequence[int]], batch: int, seed: in
     return [cases for _, _, cases in sorted(placed, key=lambda item: item[:2])]
 
 
+def _check_enough(cases_by_kind: Mapping[str, Sequence[int]], batch: int) -> None:
+    if not cases_by_kind:
+        raise ConfigError("there is no case to train on. Add patients, or lower data.validation_fraction.")
+    for kind, cases in cases_by_kind.items():
+        if len(cases) < batch:
+            raise ConfigError(
+                f"training has {len(cases)} cases of kind {kind!r}, but a step contrasts {batch} of them. Add data, or "
+                f"lower training.batch_size, training.accumulation_steps or the number of ranks."
+            )
+
+
 class MicroBatchOrder:
-    """The micro-batches of one rank, from a given step of the run to its end, as (epoch, case number) pairs."""
+    """The micro-batches of one rank, from a given step of the run to its end, as (epoch, case number) pairs.
+
+    Raises:
+        ConfigError: see `epoch_order`; before anything is trained.
+    """
 
     def __init__(
         self,
@@ -68,6 +79,7 @@ class MicroBatchOrder:
         self._rank, self._world_size = rank, world_size
         self._first_step, self._num_epochs = first_step, num_epochs
         self._step_batch = batch_size * accumulation_steps * world_size
+        _check_enough(cases_by_kind, self._step_batch)
         self.steps_per_epoch = steps_per_epoch(cases_by_kind, self._step_batch)
 
     def __len__(self) -> int:

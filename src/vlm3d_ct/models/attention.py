@@ -6,6 +6,8 @@ cost grows linearly with depth.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -16,6 +18,8 @@ from vlm3d_ct.models.patches import Grid
 
 QueryKeyValue = tuple[Tensor, Tensor, Tensor]
 """Queries, keys and values, each (b, tokens, h, e) with e = d / h."""
+SCORES_IN_MEMORY = 2**24
+"""With dropout on a CPU so many scores are computed at a time; a slab of the full-size encoder has 12.8 M."""
 
 
 def attend(
@@ -31,23 +35,24 @@ def attend(
     if dropout == 0.0 or query.is_cuda:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout)
     # No fused CPU kernel drops weights, and PyTorch's own fall-back spends most of its time on drawing them.
-    rows = []
-    for i in range(len(query)):
-        row_bias = None if bias is None else bias[i if len(bias) > 1 else 0]
-        # recomputed in the backward pass, row by row: no more than one row's scores are ever in memory
-        rows.append(
-            checkpoint(_attend_with_dropout, query[i], key[i], value[i], row_bias, dropout, use_reentrant=False)
-        )
-    return torch.stack(rows)
+    rows = max(1, SCORES_IN_MEMORY // (query.shape[1] * query.shape[2] * key.shape[2]))
+    parts = (query.split(rows), key.split(rows), value.split(rows))
+    biases: Sequence[Tensor | None] = [bias] * len(parts[0]) if bias is None or len(bias) == 1 else bias.split(rows)
+    # recomputed in the backward pass, a few rows at a time: no more than their scores are ever in memory
+    mixed = [
+        checkpoint(_attend_with_dropout, q, k, v, part_of_bias, dropout, use_reentrant=False)
+        for q, k, v, part_of_bias in zip(*parts, biases, strict=True)
+    ]
+    return torch.cat(mixed)
 
 
 def _attend_with_dropout(
-    query: Float[Tensor, "h q e"],
-    key: Float[Tensor, "h k e"],
-    value: Float[Tensor, "h k e"],
-    bias: Float[Tensor, "#h #q k"] | None,
+    query: Float[Tensor, "b h q e"],
+    key: Float[Tensor, "b h k e"],
+    value: Float[Tensor, "b h k e"],
+    bias: Float[Tensor, "#b #h #q k"] | None,
     dropout: float,
-) -> Float[Tensor, "h q e"]:
+) -> Float[Tensor, "b h q e"]:
     scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
     weights = (scores if bias is None else scores + bias).softmax(-1).to(value.dtype)
     mixed: Tensor = (weights * _keep(weights, dropout)) @ value

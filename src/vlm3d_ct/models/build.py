@@ -64,12 +64,12 @@ def build(config: Config, small_tokenizer_json: str | None) -> Built:
         tokenizer = ReportTokenizer(small_tokenizer_json, config.text.max_len)
         bert = small_bert(config.text, tokenizer.vocabulary_size, tokenizer.pad_id)
         tokenizer_json = small_tokenizer_json
-    text_encoder = TextEncoder(bert, config.model.embed_dim)
+    text_encoder = TextEncoder(bert, config.model.embed_dim, config.text.gradient_checkpointing)
     model = VisionLanguageModel(build_vision_encoder(config), text_encoder)
     return Built(model, tokenizer_json, json.dumps(bert.config.to_dict()))
 
 
 def rebuild(config: Config, bert_json: str) -> VisionLanguageModel:
     """The dual encoder of a checkpoint, weights still random."""
-    text_encoder = TextEncoder(bert_from_json(bert_json), config.model.embed_dim)
+    text_encoder = TextEncoder(bert_from_json(bert_json), config.model.embed_dim, config.text.gradient_checkpointing)
     return VisionLanguageModel(build_vision_encoder(config), text_encoder)

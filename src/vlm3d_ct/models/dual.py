@@ -71,12 +71,16 @@ class VisionLanguageModel(nn.Module):
             region_volume=self.vision_encoder.region_proj(seen.region_features),
             region_text=self.text_encoder.region_features(read.last_hidden_state, batch.region_tokens),
         )
-        return representations, self._occupancy_loss(seen, batch)
+        occupancy_loss = self._occupancy_loss(seen, batch)
+        # every parameter takes part in every step, or distributed training stops
+        for parameter in self.vision_encoder.seen_by_patches_only():
+            occupancy_loss = occupancy_loss + 0.0 * parameter.sum()
+        return representations, occupancy_loss
 
     def _occupancy_loss(self, seen: EncoderOutput, batch: ModelInput) -> Float[Tensor, ""]:
         logits = seen.occupancy_logits
         if batch.segmentation_mask is None:
-            return logits.sum() * 0.0  # every parameter takes part in every step, or distributed training hangs
+            return logits.sum() * 0.0  # the head takes part all the same
         config = self.vision_encoder.config
         target = pool_occupancy(batch.segmentation_mask, config.patch_size, 1 + config.num_regions)
         per_case = F.cross_entropy(logits.transpose(1, 2), target.transpose(1, 2), reduction="none").mean(1)

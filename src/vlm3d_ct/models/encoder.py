@@ -96,7 +96,7 @@ class VisionEncoder(nn.Module):
     def _initialise(self) -> None:
         for module in self.modules():
             if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.xavier_uniform_(module.weight)  # keeps signals alive at any width, unlike a fixed 0.02
                 nn.init.zeros_(module.bias)
         nn.init.trunc_normal_(self.memory, std=0.02)
         nn.init.trunc_normal_(self.region_embedding, std=0.02)
@@ -140,6 +140,12 @@ class VisionEncoder(nn.Module):
             occupancy=occupancy,
             occupancy_logits=logits,
         )
+
+    def seen_by_patches_only(self) -> list[nn.Parameter]:
+        """Parameters that reach `local_features` alone: an objective that leaves these out gives them no gradient."""
+        last = self.blocks[-1]
+        assert isinstance(last, Block)
+        return [last.distance_bias] if last.axis == "z" else []
 
     def _run(
         self, block: nn.Module, patches: Tensor, memory: Tensor, grid: Grid, bias: Tensor | None

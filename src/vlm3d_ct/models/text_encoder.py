@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from vlm3d_ct.config import TextConfig
 from vlm3d_ct.errors import ConfigError
+from vlm3d_ct.log import warn
 from vlm3d_ct.models.projection import NormalizedLinear
 
 if TYPE_CHECKING:
@@ -19,16 +20,24 @@ if TYPE_CHECKING:
 
 
 class TextEncoder(nn.Module):
-    """A BERT; its pooled output is projected for the volume level, its tokens by region for the region level."""
+    """A BERT; its pooled output is projected for the volume level, its tokens by region for the region level.
 
-    def __init__(self, bert: BertModel, embed_dim: int):
+    Args:
+        bert: the text model.
+        embed_dim: width of the shared space.
+        gradient_checkpointing: recompute the BERT's layers in the backward pass.
+    """
+
+    def __init__(self, bert: BertModel, embed_dim: int, gradient_checkpointing: bool = False):
         super().__init__()
         self.bert = bert
+        if gradient_checkpointing:
+            bert.activation_checkpointing_enable({"use_reentrant": False})
         width = int(bert.config.hidden_size)
         self.projection = NormalizedLinear(width, embed_dim)
         self.region_projection = NormalizedLinear(width, embed_dim)
         for projection in (self.projection, self.region_projection):
-            nn.init.trunc_normal_(projection.weight, std=0.02)
+            nn.init.xavier_uniform_(projection.weight)
             nn.init.zeros_(projection.bias)
 
     def forward(
@@ -63,6 +72,7 @@ def small_bert(config: TextConfig, vocabulary_size: int, pad_id: int) -> BertMod
             intermediate_size=4 * config.small_width,
             max_position_embeddings=config.max_len,
             pad_token_id=pad_id,
+            initializer_range=config.small_width**-0.5,
             hidden_dropout_prob=0.0,
             attention_probs_dropout_prob=0.0,
         )
@@ -80,15 +90,20 @@ def pretrained_bert(config: TextConfig) -> tuple[BertModel, str]:
     """BioBERT, or another BERT, with its tokenizer as JSON: from a folder, or from the hub at the pinned revision.
 
     Raises:
-        ConfigError: neither the folder nor the hub has it, or it is no BERT.
+        ConfigError: neither the folder nor the hub has it, it is no BERT, or it is incomplete.
     """
-    from transformers import AutoTokenizer, BertModel
+    from transformers import AutoTokenizer, BertModel, PreTrainedConfig
 
     local = Path(config.name_or_path).is_dir()
     revision = {} if local else {"revision": config.revision}
     try:
+        model_type = PreTrainedConfig.get_config_dict(config.name_or_path, **revision)[0].get("model_type", "bert")
+        if model_type != "bert":
+            raise ConfigError(f"text.name_or_path = {config.name_or_path!r}: is a {model_type}, not a BERT.")
         tokenizer = AutoTokenizer.from_pretrained(config.name_or_path, **revision)
-        bert = BertModel.from_pretrained(config.name_or_path, dtype=torch.float32, **revision)
+        bert, loaded = BertModel.from_pretrained(
+            config.name_or_path, dtype=torch.float32, output_loading_info=True, **revision
+        )
     except (OSError, ValueError) as error:
         where = "the folder" if local else f"the hub (revision {config.revision[:12]})"
         raise ConfigError(
@@ -97,8 +112,16 @@ def pretrained_bert(config: TextConfig) -> tuple[BertModel, str]:
             f"(`huggingface-cli download dmis-lab/biobert-v1.1`) and give its folder with "
             f"--set text.name_or_path=FOLDER; for a trial without it use --set text.source=small."
         ) from None
-    if bert.config.model_type != "bert":
-        raise ConfigError(f"text.name_or_path = {config.name_or_path!r}: is a {bert.config.model_type}, not a BERT.")
-    if config.gradient_checkpointing:
-        bert.gradient_checkpointing_enable()
+    _check_complete(config.name_or_path, sorted(loaded["missing_keys"]))
     return bert, tokenizer.backend_tokenizer.to_str()
+
+
+def _check_complete(name: str, absent: list[str]) -> None:
+    """transformers fills absent weights with random numbers; only a pooler may be one of them."""
+    if rest := [weight for weight in absent if not weight.startswith("pooler.")]:
+        raise ConfigError(
+            f"text.name_or_path = {name!r}: lacks {len(rest)} of a BERT's weights, such as {rest[0]}. "
+            "Give a complete BERT."
+        )
+    if absent:
+        warn(f"text.name_or_path = {name!r}: has no pooler; its pooler starts from random weights")

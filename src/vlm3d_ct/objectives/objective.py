@@ -13,7 +13,7 @@ from vlm3d_ct.config import ObjectiveConfig
 from vlm3d_ct.objectives.contrastive import global_loss
 from vlm3d_ct.objectives.region import region_loss
 
-LARGEST_SCALE = 100.0
+LARGEST_LOGIT_SCALE = math.log(100.0)
 
 
 @dataclass
@@ -40,7 +40,12 @@ class ContrastiveObjective(nn.Module):
     @property
     def scale(self) -> Float[Tensor, "1"]:
         """Inverse temperature, at most 100 (CLIP)."""
-        return self.logit_scale.exp().clamp(max=LARGEST_SCALE)
+        return self.logit_scale.clamp(max=LARGEST_LOGIT_SCALE).exp()
+
+    @torch.no_grad()
+    def limit_scale(self) -> None:
+        """Bring the parameter back to the limit after a step: beyond it its gradient is 0 and it would stay there."""
+        self.logit_scale.clamp_(max=LARGEST_LOGIT_SCALE)
 
     def forward(
         self,

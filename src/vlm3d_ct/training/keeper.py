@@ -40,12 +40,20 @@ class Keeper:
         self.kept: list[Kept] = []
 
     def restore(self, content: dict[str, Any]) -> None:
-        """Take up the record of a loaded checkpoint; forget what has since vanished."""
+        """Take up the record of a loaded checkpoint, and finish what a killed run left undone.
+
+        What has vanished is forgotten; half-written files go, older checkpoints that were about to be deleted go, and
+        the links point where they should.
+        """
         kept = [Kept(**entry) for entry in content["kept"]]
         self.kept = [entry for entry in kept if (self.output_dir / entry.file).exists()]
-        for path in self.output_dir.iterdir():
-            if _STRAY.fullmatch(path.name):
+        stay = {entry.file for entry in kept}
+        for path in self.output_dir.glob("*"):  # nothing, where the folder is still to be made
+            number = _NAME.fullmatch(path.name)
+            superseded = number is not None and int(number[1]) < content["step"] and path.name not in stay
+            if superseded or _STRAY.fullmatch(path.name):
                 path.unlink()
+        self._move_links()
 
     def save(self, content: dict[str, Any], step: int, score: float | None) -> Path:
         """Write a checkpoint, move the links, delete what is no longer kept."""
@@ -53,14 +61,19 @@ class Keeper:
         path = self.output_dir / self.kept[-1].file
         stay = self._to_stay()
         save_checkpoint(path, {**content, "kept": [asdict(entry) for entry in stay]})
-        point_to(self.output_dir / LAST, path)
-        if best := self._by_score():
-            point_to(self.output_dir / BEST, self.output_dir / best[0].file)
+        self._move_links()
         for entry in self.kept:
             if entry not in stay:
                 (self.output_dir / entry.file).unlink(missing_ok=True)
         self.kept = stay
         return path
+
+    def _move_links(self) -> None:
+        if self.kept:
+            newest = max(self.kept, key=lambda entry: entry.step)
+            point_to(self.output_dir / LAST, self.output_dir / newest.file)
+        if best := self._by_score():
+            point_to(self.output_dir / BEST, self.output_dir / best[0].file)
 
     def _by_score(self) -> list[Kept]:
         scored = [(entry.score, entry.step, entry) for entry in self.kept if entry.score is not None]

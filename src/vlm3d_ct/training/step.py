@@ -129,9 +129,10 @@ class Update:
     ):
         self.parameters, self.optimizer, self.scaler, self.gradient_clip = parameters, optimizer, scaler, gradient_clip
 
-    def loss_scale(self) -> float:
+    def loss_scale(self) -> Float[Tensor, ""]:
         """What the loss is to be multiplied with (1 without fp16)."""
-        return float(self.scaler.get_scale())
+        # `scale`, not `get_scale`: only the former makes a new scaler ready for `unscale_`
+        return self.scaler.scale(torch.ones((), device=self.parameters[0].device))
 
     def __call__(self, learning_rate: float) -> tuple[float, bool]:
         """Take the step.

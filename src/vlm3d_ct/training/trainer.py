@@ -145,6 +145,7 @@ class Trainer:
             # equal on all ranks up to rounding; averaged, so that it is equal to the bit
             self.objective.logit_scale.grad = sum_over_ranks(self.objective.logit_scale.grad) / world_size()
         norm, taken = self.update(rate)
+        self.objective.limit_scale()
         self.skipped_in_a_row = 0 if taken else self.skipped_in_a_row + 1
         self.step += 1
         took = time.perf_counter() - start

@@ -76,7 +76,7 @@ def test_region_tokens_are_exactly_the_answer_tokens_in_mentioning_sentences(ans
                     expected[number - 1, position] = True
     np.testing.assert_array_equal(encoded.region_tokens, expected)
     np.testing.assert_array_equal(encoded.region_mentions, expected.any(axis=1))
-    np.testing.assert_array_equal(encoded.region_groups > 0, expected.any(axis=1))
+    np.testing.assert_array_equal(encoded.region_groups != 0, expected.any(axis=1))
 
 
 @given(answers, questions, st.integers(8, 160))
@@ -124,13 +124,17 @@ def test_region_groups_tell_absent_normal_and_equal_texts_apart():
         return tokenizer().encode(report(answer), load_region_table()).region_groups.tolist()
 
     assert groups("It measures 12 mm.") == [0] * 20
-    assert groups("No pleural effusion.")[6] == groups("The pleura is normal.")[6] == 1
+    normal = groups("No pleural effusion.")[6]
+    assert normal < 0
+    assert normal == groups("no  pleural\neffusion.")[6]
+    assert groups("The pleura is normal.")[6] < 0
+    assert groups("The pleura is normal.")[6] != normal
     mixed = groups("No pleural effusion. Pleural thickening.")[6]
-    assert mixed > 1
+    assert mixed > 0
     assert mixed == groups("NO pleural  effusion.\nPleural thickening. The heart is normal.")[6]
-    assert mixed != groups("Pleural thickening.")[6] > 1
+    assert mixed != groups("Pleural thickening.")[6] > 0
     lobes = groups("Atelectasis of both lower lobes.")
-    assert lobes[2] == lobes[4] > 1
+    assert lobes[2] == lobes[4] > 0
 
 
 def test_region_groups_see_only_what_survives_truncation():
@@ -141,7 +145,7 @@ def test_region_groups_see_only_what_survives_truncation():
         for end in ("nodules", "stents")
     )
     assert one.input_ids.tolist() == other.input_ids.tolist()
-    assert one.region_groups[7] == other.region_groups[7] > 1
+    assert one.region_groups[7] == other.region_groups[7] > 0
 
 
 def test_text_groups_are_stable_and_ignore_case_and_white_space():

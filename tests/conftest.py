@@ -1,0 +1,32 @@
+"""What all tests share: the phantom cohort, and patience on a busy machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from vlm3d_ct.phantom.cohort import write_cohort
+
+settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared machine")
+
+
+@pytest.fixture(scope="session")
+def phantom_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with 28 small volumes in ``ct_rate`` and 8 slices in ``omniabnorm``; nobody writes into these."""
+    folder = tmp_path_factory.mktemp("phantoms")
+    write_cohort(folder, patients=28, slices=8, seed=5, workers=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def phantom_data(phantom_cohort: Path) -> tuple[str, ...]:
+    """Overrides that name the cohort and a cache that all tests fill together."""
+    return (
+        f"data.ctrate_dir={phantom_cohort / 'ct_rate'}",
+        f"data.omniabnorm_dir={phantom_cohort / 'omniabnorm'}",
+        f"data.cache_dir={phantom_cohort / 'cache'}",
+        "data.validation_fraction=0.2",
+    )

@@ -1,0 +1,67 @@
+"""The benchmark scripts measure what they say, at a size that takes no time."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from vlm3d_ct.config import Config, config_from_mapping
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def full_size_step() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("full_size_step", BENCHMARKS / "full_size_step.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["full_size_step"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Config:
+    model = {"embed_dim": 16, "depth": 4, "num_heads": 2, "patch_size": [4, 8, 8]}
+    return config_from_mapping(
+        {"preprocess": {"size": [8, 32, 32], "slice_size": [4, 32, 32]}, "model": model}, source="test"
+    )
+
+
+def test_a_step_is_measured_with_its_time_and_the_memory_of_the_process(full_size_step: ModuleType, tiny: Config):
+    measured = full_size_step.measure(tiny, "cpu", batch_size=2)
+    assert measured.dropout
+    assert measured.batch_size == 2
+    for timing in (measured.forward, measured.step):
+        assert 0 < timing.seconds < 60
+        assert 0 < timing.processor_share < 1.5  # the clocks of wall and processor tick differently
+    assert 0.05 < measured.forward_gib <= measured.step_gib < 20  # torch alone takes more than 50 MiB
+
+
+def test_without_dropout_changes_nothing_but_the_dropout(full_size_step: ModuleType, tiny: Config):
+    changed = full_size_step.without_dropout(tiny)
+    assert (changed.model.dropout, changed.model.attn_dropout) == (0.0, 0.0)
+    assert not full_size_step.measure(changed, "cpu", batch_size=1).dropout
+    assert changed.preprocess == tiny.preprocess
+    assert changed.model.embed_dim == tiny.model.embed_dim
+
+
+def test_the_page_has_a_row_for_every_measurement(full_size_step: ModuleType, tiny: Config):
+    forward, step = full_size_step.Timing(11.5, 0.984), full_size_step.Timing(150.25, 0.5)
+    row = full_size_step.Measurement("cpu", True, 1, 87_000_000, forward, 1.0, step, 3.5, 1)
+    day = datetime(2026, 11, 23, tzinfo=UTC)
+    page = full_size_step.render([row, row], tiny, "Some CPU", day)
+    assert page.count("| cpu | as planned | 1 | 11.50 s (98%) | 1.00 GiB | 150.25 s (50%) | 3.50 GiB | 1 |") == 2
+    assert "87.00 M" in page
+    assert "8x32x32" in page
+
+
+def test_the_page_is_named_by_theme_hardware_and_month(full_size_step: ModuleType):
+    path = full_size_step.result_path(Path("r"), "NVIDIA H200 (141 GB)", datetime(2026, 3, 9, tzinfo=UTC))
+    assert path == Path("r/full_size_step_nvidia_h200_141_gb_202603.md")

@@ -1,0 +1,198 @@
+"""Samples and batches: functions of (seed, epoch, case), whoever reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tiny import tiny_config
+from vlm3d_ct.config import AugmentConfig, Config
+from vlm3d_ct.data.batch import Batch, Change, Sample, collate
+from vlm3d_ct.data.case import Case
+from vlm3d_ct.data.cohort import find_cohort, prepare_cohort
+from vlm3d_ct.data.dataset import CaseDataset, evaluation_batches, open_cache, training_loader
+from vlm3d_ct.data.order import MicroBatchOrder
+from vlm3d_ct.text.mirror import can_mirror, mirror_text
+from vlm3d_ct.text.regions import load_region_table
+from vlm3d_ct.text.report import Report
+from vlm3d_ct.text.tokenize import ReportTokenizer, train_small_tokenizer
+
+ALWAYS_FLIP = AugmentConfig(flip_probability=1.0)
+
+
+@pytest.fixture(scope="module")
+def config(phantom_data: tuple[str, ...]) -> Config:
+    return tiny_config(*phantom_data)
+
+
+@pytest.fixture(scope="module")
+def cases(config: Config) -> tuple[Case, ...]:
+    return prepare_cohort(find_cohort(config), config, workers=0).training
+
+
+@pytest.fixture(scope="module")
+def tokenizer(cases: tuple[Case, ...]) -> ReportTokenizer:
+    return ReportTokenizer(train_small_tokenizer([case.reports[0].answer for case in cases], 400), 96)
+
+
+def make_dataset(
+    cases: Sequence[Case], config: Config, tokenizer: ReportTokenizer, augment: AugmentConfig | None, seed: int = 0
+) -> CaseDataset:
+    return CaseDataset(cases, open_cache(config), tokenizer, load_region_table(), augment, seed)
+
+
+def assert_equal_samples(one: Sample, other: Sample) -> None:
+    assert (one.case_id, one.change, one.prepared.kind) == (other.case_id, other.change, other.prepared.kind)
+    np.testing.assert_array_equal(one.prepared.voxels_hu, other.prepared.voxels_hu)
+    np.testing.assert_array_equal(one.report.input_ids, other.report.input_ids)
+    np.testing.assert_array_equal(one.report.region_tokens, other.report.region_tokens)
+
+
+def assert_equal_batches(one: Batch, other: Batch) -> None:
+    for field in fields(Batch):
+        mine, theirs = getattr(one, field.name), getattr(other, field.name)
+        if isinstance(mine, Tensor):
+            assert torch.equal(mine, theirs), field.name
+        else:
+            assert mine == theirs, field.name
+
+
+def test_a_sample_depends_on_seed_epoch_and_case_only(
+    cases: tuple[Case, ...], config: Config, tokenizer: ReportTokenizer
+):
+    used, fresh = (make_dataset(cases, config, tokenizer, config.augment) for _ in range(2))
+    backwards = make_dataset(cases[::-1], config, tokenizer, config.augment)
+    for epoch in (3, 0):
+        for number in range(len(cases)):
+            sample = used[epoch, number]
+            assert_equal_samples(sample, used[epoch, number])
+            assert_equal_samples(sample, fresh[epoch, number])
+            assert_equal_samples(sample, backwards[epoch, len(cases) - 1 - number])
+    datasets = [make_dataset(cases, config, tokenizer, config.augment, seed) for seed in (0, 1)]
+    assert len({dataset[epoch, 0].change.noise_seed for dataset in datasets for epoch in (0, 1)}) == 4
+
+
+def test_a_flipped_case_has_its_text_mirrored_and_a_one_sided_text_is_never_flipped(
+    cases: tuple[Case, ...], config: Config, tokenizer: ReportTokenizer
+):
+    table = load_region_table()
+    dataset, plain = (make_dataset(cases, config, tokenizer, augment) for augment in (ALWAYS_FLIP, None))
+    flipped = 0
+    for number, case in enumerate(cases):
+        report, sample = case.reports[0], dataset[0, number]
+        assert sample.change.flip == can_mirror(f"{report.question} {report.answer}", table)
+        expected = report
+        if sample.change.flip:
+            flipped += 1
+            expected = Report(question=mirror_text(report.question), answer=mirror_text(report.answer))
+        np.testing.assert_array_equal(sample.report.input_ids, tokenizer.encode(expected, table).input_ids)
+        np.testing.assert_array_equal(sample.report.region_groups, tokenizer.encode(expected, table).region_groups)
+        np.testing.assert_array_equal(sample.prepared.voxels_hu, plain[0, number].prepared.voxels_hu)
+    assert 0 < flipped < len(cases)
+
+
+def test_training_draws_one_of_several_reports_and_evaluation_takes_the_first(
+    cases: tuple[Case, ...], config: Config, tokenizer: ReportTokenizer
+):
+    reports = tuple(Report(question="", answer=answer) for answer in ("First text.", "Second text.", "Third text."))
+    several = [replace(cases[0], reports=reports)]
+    training, evaluation = (make_dataset(several, config, tokenizer, a) for a in (config.augment, None))
+    texts = {tokenizer.decode(training[epoch, 0].report.input_ids.tolist()) for epoch in range(20)}
+    assert len(texts) == 3
+    for epoch in range(3):
+        sample = evaluation[epoch, 0]
+        assert sample.change == Change()
+        np.testing.assert_array_equal(
+            sample.report.input_ids, tokenizer.encode(reports[0], load_region_table()).input_ids
+        )
+
+
+def load(cases: tuple[Case, ...], config: Config, tokenizer: ReportTokenizer, first_step: int = 0) -> list[Batch]:
+    dataset = make_dataset(cases, config, tokenizer, config.augment)
+    by_kind = {kind: [i for i, case in enumerate(cases) if case.kind == kind] for kind in ("volume", "slice")}
+    order = MicroBatchOrder(
+        by_kind,
+        batch_size=4,
+        accumulation_steps=1,
+        rank=0,
+        world_size=1,
+        seed=0,
+        first_step=first_step,
+        num_epochs=2,
+    )
+    return list(training_loader(dataset, order, config))  # type: ignore[arg-type]
+
+
+def test_workers_change_nothing_in_the_batches(
+    cases: tuple[Case, ...], config: Config, tokenizer: ReportTokenizer, phantom_data: tuple[str, ...]
+):
+    alone = load(cases, config, tokenizer)
+    shared = load(cases, tiny_config(*phantom_data, "data.num_workers=2"), tokenizer)
+    assert len(alone) == len(shared) > 10
+    for one, other in zip(alone, shared, strict=True):
+        assert_equal_batches(one, other)
+    assert {batch.kind for batch in alone} == {"volume", "slice"}
+    for one, other in zip(load(cases, config, tokenizer, first_step=7), alone[7:], strict=True):
+        assert_equal_batches(one, other)
+
+
+def test_evaluation_takes_the_cases_as_they_come(cases: tuple[Case, ...], config: Config, tokenizer: ReportTokenizer):
+    volumes = [i for i, case in enumerate(cases) if case.kind == "volume"][:7]
+    dataset = make_dataset(cases, config, tokenizer, None)
+    batches = list(evaluation_batches(dataset, volumes, 3))
+    assert [len(batch.case_ids) for batch in batches] == [3, 3, 1]  # type: ignore[attr-defined]
+    assert [name for batch in batches for name in batch.case_ids] == [cases[i].case_id for i in volumes]  # type: ignore[attr-defined]
+
+
+def test_a_batch_stacks_its_cases_and_pads_their_texts(
+    cases: tuple[Case, ...], config: Config, tokenizer: ReportTokenizer
+):
+    dataset = make_dataset(cases, config, tokenizer, None)
+    volumes = [i for i, case in enumerate(cases) if case.kind == "volume"][:3]
+    samples = [dataset[0, i] for i in volumes]
+    samples[1] = replace(samples[1], prepared=replace(samples[1].prepared, labels=None))
+    batch = collate(samples, tokenizer.pad_id)
+    assert batch.kind == "volume"
+    assert batch.voxels.shape == (3, 8, 32, 32)
+    assert batch.voxels.dtype == torch.int16
+    assert batch.mask_given.tolist() == [True, False, True]
+    assert batch.labels is not None
+    assert not batch.labels[1].any()
+    assert batch.labels[0].any()
+    for row, sample in enumerate(samples):
+        np.testing.assert_array_equal(batch.voxels[row].numpy(), sample.prepared.voxels_hu)
+        np.testing.assert_allclose(batch.spacing_mm[row].numpy(), sample.prepared.spacing_mm, rtol=1e-6)
+        length = len(sample.report.input_ids)
+        np.testing.assert_array_equal(batch.input_ids[row, :length].numpy(), sample.report.input_ids)
+        assert not batch.attention_mask[row, length:].any()
+        assert bool(batch.region_mentions[row].equal(torch.from_numpy(sample.report.region_mentions)))
+
+
+def test_lesions_of_slices_are_no_regions(cases: tuple[Case, ...], config: Config, tokenizer: ReportTokenizer):
+    dataset = make_dataset(cases, config, tokenizer, None)
+    slices = [i for i, case in enumerate(cases) if case.kind == "slice"][:2]
+    samples = [dataset[0, i] for i in slices]
+    assert any(sample.prepared.labels is not None for sample in samples)
+    batch = collate(samples, tokenizer.pad_id)
+    assert batch.labels is None
+    assert batch.mask_given.tolist() == [False, False]
+    assert batch.voxels.dtype == torch.uint8
+
+
+def test_moving_a_batch_keeps_its_content(cases: tuple[Case, ...], config: Config, tokenizer: ReportTokenizer):
+    batch = collate([make_dataset(cases, config, tokenizer, None)[0, 0]], tokenizer.pad_id)
+    assert_equal_batches(batch.to(torch.device("cpu")), batch)
+
+
+def test_a_case_that_is_not_prepared_is_named(
+    cases: tuple[Case, ...], config: Config, tokenizer: ReportTokenizer, tmp_path: Path
+):
+    elsewhere = replace(config, data=replace(config.data, cache_dir=str(tmp_path)))
+    with pytest.raises(Exception, match="The case has not been prepared"):
+        make_dataset(cases, elsewhere, tokenizer, None)[0, 0]

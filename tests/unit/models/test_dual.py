@@ -1,0 +1,82 @@
+"""The dual encoder: representations, the occupancy loss, and a gradient for everything in every kind of step."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from tiny import NO_DROPOUT, random_pairs, tiny_config, tiny_model
+from vlm3d_ct.config import Config
+from vlm3d_ct.errors import ConfigError
+from vlm3d_ct.models import build_model
+from vlm3d_ct.models.patches import pool_occupancy
+from vlm3d_ct.objectives import ContrastiveObjective
+from vlm3d_ct.training.step import backward
+
+CONFIG = tiny_config(*NO_DROPOUT)
+
+
+@pytest.mark.parametrize("slices", [False, True])
+def test_every_representation_has_unit_length(slices: bool):
+    pairs = random_pairs(CONFIG, 3, slices=slices)
+    embedded, _ = tiny_model(CONFIG)(pairs.model_input)
+    shapes = [(3, 32), (3, 32), (3, 20, 32), (3, 20, 32)]
+    assert [tuple(part.shape) for part in embedded.tensors()] == shapes
+    for part in embedded.tensors():
+        torch.testing.assert_close(part.norm(dim=-1), torch.ones(part.shape[:-1]))
+
+
+def test_the_occupancy_loss_is_the_cross_entropy_of_the_cases_with_a_mask():
+    pairs = random_pairs(CONFIG, 3)
+    inputs, model = pairs.model_input, tiny_model(CONFIG)
+    inputs.mask_given = torch.tensor([True, False, True])
+    assert inputs.segmentation_mask is not None
+    _, loss = model(inputs)
+    logits = model.vision_encoder(inputs.ct_volume).occupancy_logits.detach()
+    target = pool_occupancy(inputs.segmentation_mask, (4, 8, 8), 21)
+    expected = 0.0
+    for case in (0, 2):
+        for patch in range(32):
+            norm = math.log(sum(math.exp(float(x)) for x in logits[case, patch]))
+            expected -= sum(
+                float(share) * (float(logit) - norm)
+                for share, logit in zip(target[case, patch], logits[case, patch], strict=True)
+            )
+    assert float(loss.detach()) == pytest.approx(expected / 32, rel=1e-5)
+
+
+def test_slices_have_no_occupancy_loss():
+    _, loss = tiny_model(CONFIG)(random_pairs(CONFIG, 3, slices=True).model_input)
+    assert float(loss.detach()) == 0.0
+
+
+@pytest.mark.parametrize("slices", [False, True])
+@pytest.mark.parametrize("depth", [4, 5, 6])  # the last block is in-slab, in-slab, or along z
+def test_every_parameter_takes_part_in_every_kind_of_step(slices: bool, depth: int):
+    # a parameter without a gradient stops distributed training
+    config = tiny_config(*NO_DROPOUT, f"model.depth={depth}")
+    model, objective = tiny_model(config), ContrastiveObjective(config.objective)
+    backward(model, objective, [random_pairs(config, 4, slices=slices)])
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+    assert [name for name, gradient in gradients.items() if gradient is None] == []
+    assert objective.logit_scale.grad is not None
+    idle = {name for name, gradient in gradients.items() if gradient is not None and not gradient.any()}
+    expected = {"vision_encoder.blocks.5.distance_bias"} if depth == 6 else set()  # moves `local_features` only
+    if slices:  # no mask teaches the occupancy
+        head = ("occupancy_norm.weight", "occupancy_norm.bias", "occupancy_head.weight", "occupancy_head.bias")
+        expected |= {f"vision_encoder.{name}" for name in head}
+    assert idle == expected
+
+
+def test_parameters_are_counted_by_encoder():
+    counts = tiny_model(CONFIG).num_parameters()
+    assert set(counts) == {"vision_encoder", "text_encoder"}
+    assert sum(counts.values()) == sum(p.numel() for p in tiny_model(CONFIG).parameters())
+
+
+def test_a_small_text_encoder_without_a_cohort_is_refused():
+    with pytest.raises(ConfigError, match=r"text\.source = 'small'.*load_encoder"):
+        build_model(tiny_config())
+    assert Config().text.source == "pretrained"

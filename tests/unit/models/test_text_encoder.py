@@ -1,0 +1,162 @@
+"""The text encoder: loaded from a folder, refused without one, and pooled by region."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import BertConfig, BertModel, BertTokenizerFast, DistilBertConfig, DistilBertModel
+
+from tiny import tiny_config
+from vlm3d_ct.config import TextConfig
+from vlm3d_ct.errors import ConfigError
+from vlm3d_ct.models import TextEncoder, build, rebuild
+from vlm3d_ct.models.text_encoder import bert_from_json, pretrained_bert, small_bert
+from vlm3d_ct.text.regions import load_region_table
+from vlm3d_ct.text.report import Report
+from vlm3d_ct.text.tokenize import ReportTokenizer
+
+WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "lung", "heart", "normal", "no", "##s", "the", "is", ".", "left")
+
+
+@pytest.fixture
+def bert_folder(tmp_path: Path) -> Path:
+    """A BERT as `save_pretrained` leaves it, its tokenizer beside it."""
+    folder = tmp_path / "bert"
+    folder.mkdir()
+    (folder / "vocab.txt").write_text("\n".join(WORDS) + "\n")
+    BertTokenizerFast(vocab={word: number for number, word in enumerate(WORDS)}).save_pretrained(folder)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(WORDS), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
+    )
+    BertModel(config).save_pretrained(folder)
+    return folder
+
+
+def test_a_bert_from_a_folder_keeps_its_weights_and_its_vocabulary(bert_folder: Path):
+    bert, tokenizer_json = pretrained_bert(TextConfig(name_or_path=str(bert_folder)))
+    original = BertModel.from_pretrained(bert_folder)
+    assert bert.state_dict().keys() == original.state_dict().keys()
+    for name, value in original.state_dict().items():
+        assert torch.equal(bert.state_dict()[name], value)
+    tokenizer = ReportTokenizer(tokenizer_json, 32)
+    encoded = tokenizer.encode(Report(question="lungs", answer="The heart is normal."), load_region_table())
+    words = ["[CLS]", "lung", "##s", "[SEP]", "the", "heart", "is", "normal", ".", "[SEP]"]
+    assert encoded.input_ids.tolist() == [WORDS.index(word) for word in words]
+
+
+def test_the_dual_encoder_is_built_around_a_bert_of_any_width(bert_folder: Path):
+    config = tiny_config("text.source=pretrained", f"text.name_or_path={bert_folder}")
+    built = build(config, small_tokenizer_json=None)
+    text_encoder = built.model.text_encoder
+    read = text_encoder(torch.tensor([[2, 5, 3]]), torch.ones(1, 3, dtype=torch.long))
+    assert read.pooler_output.shape == (1, 16)
+    assert read.last_hidden_state.shape == (1, 3, 16)
+    assert text_encoder.projection(read.pooler_output).shape == (1, 32)
+    again = TextEncoder(bert_from_json(built.bert_json), 32)
+    again.load_state_dict(text_encoder.state_dict())
+
+
+def test_a_folder_without_a_bert_is_refused(tmp_path: Path):
+    with pytest.raises(ConfigError, match=r"text\.name_or_path = .*no BERT could be loaded from the folder"):
+        pretrained_bert(TextConfig(name_or_path=str(tmp_path)))
+
+
+def test_without_a_network_the_message_says_what_to_do_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    start = time.monotonic()
+    with pytest.raises(ConfigError) as caught:
+        pretrained_bert(TextConfig())
+    assert time.monotonic() - start < 20
+    message = str(caught.value)
+    assert "text.name_or_path = 'dmis-lab/biobert-v1.1'" in message
+    assert "the hub (revision 551ca18efd7f)" in message
+    assert "--set text.name_or_path=FOLDER" in message
+    assert "--set text.source=small" in message
+
+
+def test_another_architecture_than_bert_is_refused(bert_folder: Path):
+    config = DistilBertConfig(vocab_size=len(WORDS), dim=16, n_layers=1, n_heads=2, hidden_dim=32)
+    DistilBertModel(config).save_pretrained(bert_folder)
+    with pytest.raises(ConfigError, match="is a distilbert, not a BERT"):
+        pretrained_bert(TextConfig(name_or_path=str(bert_folder)))
+
+
+def test_a_bert_that_lacks_weights_is_refused(bert_folder: Path):
+    weights = load_file(bert_folder / "model.safetensors")
+    del weights["embeddings.LayerNorm.bias"]
+    save_file(weights, bert_folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ConfigError, match=r"lacks 1 of a BERT's weights, such as embeddings\.LayerNorm\.bias"):
+        pretrained_bert(TextConfig(name_or_path=str(bert_folder)))
+
+
+def test_a_bert_without_a_pooler_is_taken_with_a_warning(bert_folder: Path, capsys: pytest.CaptureFixture[str]):
+    BertModel.from_pretrained(bert_folder, add_pooling_layer=False).save_pretrained(bert_folder)
+    bert, _ = pretrained_bert(TextConfig(name_or_path=str(bert_folder)))
+    assert bert.pooler is not None
+    assert "has no pooler; its pooler starts from random weights" in capsys.readouterr().err
+
+
+def test_region_features_are_the_projected_mean_of_the_regions_tokens():
+    config = tiny_config().text
+    torch.manual_seed(0)
+    encoder = TextEncoder(small_bert(config, 50, 0), embed_dim=24)
+    random = torch.Generator().manual_seed(1)
+    tokens = torch.randn(2, 7, config.small_width, generator=random)
+    marked = torch.rand(2, 5, 7, generator=random) < 0.4
+    marked[1, 3] = False
+    result = encoder.region_features(tokens, marked)
+    for case in range(2):
+        for region in range(5):
+            chosen = [tokens[case, t] for t in range(7) if marked[case, region, t]]
+            mean = torch.stack(chosen).mean(0) if chosen else torch.zeros(config.small_width)
+            projected = encoder.region_projection.weight @ mean + encoder.region_projection.bias
+            if projected.norm() > 0:
+                projected = projected / projected.norm()
+            np.testing.assert_allclose(
+                result[case, region].detach().numpy(), projected.detach().numpy(), rtol=1e-5, atol=1e-6
+            )
+    assert result.isfinite().all()
+
+
+def test_recomputing_the_layers_changes_nothing_in_the_gradient(bert_folder: Path):
+    ids = torch.tensor([[2, 5, 6, 3], [2, 7, 8, 3]])
+    gradients = []
+    for checkpointing in (False, True):
+        config = tiny_config(
+            "text.source=pretrained",
+            f"text.name_or_path={bert_folder}",
+            f"text.gradient_checkpointing={checkpointing}",
+        )
+        torch.manual_seed(0)
+        built = build(config, small_tokenizer_json=None)
+        again = rebuild(config, built.bert_json).text_encoder
+        for encoder in (built.model.text_encoder, again):
+            assert encoder.bert.is_activation_checkpointing == checkpointing
+        text_encoder = built.model.text_encoder.train()
+        assert text_encoder.bert.config.hidden_dropout_prob == 0.1
+        torch.manual_seed(1)
+        text_encoder.projection(text_encoder(ids, torch.ones_like(ids)).pooler_output)[:, :3].sum().backward()
+        gradients.append([p.grad for p in text_encoder.bert.parameters() if p.grad is not None])
+    assert len(gradients[0]) == len(gradients[1]) > 10
+    for plain, recomputed in zip(*gradients, strict=True):
+        torch.testing.assert_close(plain, recomputed)
+
+
+def test_padding_changes_nothing():
+    config = tiny_config().text
+    torch.manual_seed(0)
+    encoder = TextEncoder(small_bert(config, 50, 0), embed_dim=24).eval()
+    ids = torch.tensor([[2, 9, 8, 3]])
+    padded = torch.tensor([[2, 9, 8, 3, 0, 0]])
+    short = encoder(ids, torch.ones_like(ids), torch.zeros_like(ids))
+    long = encoder(padded, (padded > 0).long(), torch.zeros_like(padded))
+    torch.testing.assert_close(short.pooler_output, long.pooler_output)
+    torch.testing.assert_close(short.last_hidden_state, long.last_hidden_state[:, :4])

@@ -1,0 +1,214 @@
+"""The losses against literal values, naive loops, and the laws that they must keep."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vlm3d_ct.config import ObjectiveConfig
+from vlm3d_ct.objectives import ContrastiveObjective, global_loss, region_loss
+
+CASES, REGIONS, WIDTH = 5, 4, 6
+
+
+def unit(*shape: int, seed: int) -> Tensor:
+    return F.normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64), dim=-1)
+
+
+def softmax_share(logits: list[float], own: int) -> float:
+    return -math.log(math.exp(logits[own]) / sum(math.exp(x) for x in logits))
+
+
+def scale(value: float) -> Tensor:
+    return torch.tensor([value], dtype=torch.float64)
+
+
+def test_the_global_loss_of_two_orthogonal_pairs():
+    # similarities [[1, 0], [0, 1]] times ln 3: each softmax is 3 / (3 + 1)
+    loss = global_loss(torch.eye(2), torch.eye(2), torch.tensor([math.log(3)]))
+    assert float(loss) == pytest.approx(math.log(4 / 3))
+
+
+def test_the_global_loss_of_a_literal_matrix():
+    # similarities s[i][j] of volume i and text j: [[1, 0.6, 0], [0, 0.8, 1], [0.8, 0.48, 0]], times 1
+    volume = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0.8, 0, 0.6]])
+    text = torch.tensor([[1.0, 0, 0], [0.6, 0.8, 0], [0, 1, 0]])
+    rows = [(1, 0.6, 0), (0, 0.8, 1), (0.8, 0.48, 0)]
+    columns = list(zip(*rows, strict=True))
+    expected = sum(softmax_share(list(line), i) for lines in (rows, columns) for i, line in enumerate(lines)) / 6
+    assert float(global_loss(volume, text, torch.ones(1))) == pytest.approx(expected, rel=1e-6)
+    assert expected == pytest.approx(1.0899247)
+
+
+def test_the_global_loss_is_a_naive_loop_and_sees_no_order():
+    volume, text = unit(CASES, WIDTH, seed=0), unit(CASES, WIDTH, seed=1)
+    logits = (7 * volume @ text.T).tolist()
+    both = [softmax_share(logits[i], i) for i in range(CASES)]
+    both += [softmax_share([row[i] for row in logits], i) for i in range(CASES)]
+    loss = global_loss(volume, text, scale(7))
+    assert float(loss) == pytest.approx(sum(both) / (2 * CASES))
+    assert float(global_loss(text, volume, scale(7))) == pytest.approx(float(loss))
+    order = torch.tensor([3, 0, 4, 1, 2])
+    assert float(global_loss(volume[order], text[order], scale(7))) == pytest.approx(float(loss))
+
+
+def naive_region_loss(volume: Tensor, text: Tensor, mentions: Tensor, groups: Tensor, factor: float) -> float:
+    """The region loss, pair by pair."""
+    mentioned = [(i, r) for i in range(len(volume)) for r in range(volume.shape[1]) if mentions[i, r]]
+
+    def contrast(own: tuple[int, int], rivals: list[tuple[int, int]]) -> float:
+        candidates = [own, *rivals]
+        of_volume = [factor * float(volume[own] @ text[other]) for other in candidates]
+        of_text = [factor * float(text[own] @ volume[other]) for other in candidates]
+        return (softmax_share(of_volume, 0) + softmax_share(of_text, 0)) / 2
+
+    total = 0.0
+    for i, r in mentioned:
+        across = []
+        for j in range(len(volume)):
+            both_normal = groups[i, r] < 0 and groups[j, r] < 0
+            if j != i and mentions[j, r] and groups[j, r] != groups[i, r] and not both_normal:
+                across.append((j, r))
+        within = [
+            (i, other)
+            for other in range(volume.shape[1])
+            if other != r and mentions[i, other] and groups[i, other] != groups[i, r]
+        ]
+        total += (contrast((i, r), across) + contrast((i, r), within)) / 2
+    return total / max(1, len(mentioned))
+
+
+def region_inputs(seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    random = torch.Generator().manual_seed(seed)
+    mentions = torch.rand((CASES, REGIONS), generator=random) < 0.6
+    groups = torch.randint(-3, 5, (CASES, REGIONS), generator=random)
+    volume, text = unit(CASES, REGIONS, WIDTH, seed=10 + seed), unit(CASES, REGIONS, WIDTH, seed=20 + seed)
+    return volume, text, mentions, groups
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_region_loss_is_a_naive_loop(seed: int):
+    volume, text, mentions, groups = region_inputs(seed)
+    loss = region_loss(volume, text, mentions, groups, scale(5))
+    assert float(loss) == pytest.approx(naive_region_loss(volume, text, mentions, groups, 5.0))
+
+
+def test_the_region_loss_sees_no_order_of_cases_or_regions():
+    volume, text, mentions, groups = region_inputs(0)
+    expected = float(region_loss(volume, text, mentions, groups, scale(5)))
+    cases, regions = torch.tensor([3, 0, 4, 1, 2]), torch.tensor([2, 0, 3, 1])
+    for pick in ((cases,), (slice(None), regions)):
+        shuffled = (volume[pick], text[pick], mentions[pick], groups[pick])
+        assert float(region_loss(*shuffled, scale(5))) == pytest.approx(expected)
+
+
+def test_what_is_not_mentioned_does_not_count():
+    volume, text, mentions, groups = region_inputs(1)
+    changed_volume, changed_text = volume.clone(), text.clone()
+    changed_volume[~mentions], changed_text[~mentions] = 1.0, -1.0
+    changed_groups = torch.where(mentions, groups, 99)
+    assert float(region_loss(volume, text, mentions, groups, scale(5))) == pytest.approx(
+        float(region_loss(changed_volume, changed_text, mentions, changed_groups, scale(5)))
+    )
+
+
+def test_a_text_is_no_rival_of_its_equal_and_normal_is_no_rival_of_normal():
+    volume, text = unit(2, 1, WIDTH, seed=0), unit(2, 1, WIDTH, seed=1)
+    mentions = torch.ones(2, 1, dtype=torch.bool)
+
+    def loss(*groups: int) -> float:
+        return float(region_loss(volume, text, mentions, torch.tensor(groups).view(2, 1), scale(5)))
+
+    assert loss(4, 4) == 0.0  # without a rival there is nothing to tell apart
+    assert loss(-4, -7) == 0.0
+    assert loss(4, 7) > 0
+    assert loss(4, -4) == pytest.approx(loss(4, 7))
+
+
+def test_normal_regions_of_one_case_are_still_rivals_unless_their_text_is_one():
+    volume, text = unit(1, 2, WIDTH, seed=0), unit(1, 2, WIDTH, seed=1)
+    mentions = torch.ones(1, 2, dtype=torch.bool)
+    different = region_loss(volume, text, mentions, torch.tensor([[-4, -7]]), scale(5))
+    shared = region_loss(volume, text, mentions, torch.tensor([[-4, -4]]), scale(5))
+    assert float(different) > 0
+    assert float(shared) == 0.0
+
+
+def test_without_any_mention_the_loss_is_zero_and_so_is_its_gradient():
+    volume, text, mentions, groups = region_inputs(2)
+    volume.requires_grad_()
+    text.requires_grad_()
+    loss = region_loss(volume, text, torch.zeros_like(mentions), groups, scale(5))
+    loss.backward()
+    assert float(loss.detach()) == 0.0
+    for part in (volume, text):
+        assert part.grad is not None
+        assert not part.grad.any()
+
+
+def test_the_gradient_is_finite_where_most_entries_are_masked():
+    volume, text, mentions, groups = region_inputs(3)
+    volume.requires_grad_()
+    mentions[:, 1:] = False
+    mentions[1:, 0] = False
+    region_loss(volume, text, mentions, groups, scale(100)).backward()
+    assert volume.grad is not None
+    assert volume.grad.isfinite().all()
+
+
+def losses(objective: ContrastiveObjective, seed: int = 0) -> tuple[float, float, float]:
+    volume, text, mentions, groups = region_inputs(seed)
+    result = objective(
+        unit(CASES, WIDTH, seed=4).float(), unit(CASES, WIDTH, seed=5).float(), volume, text, mentions, groups
+    )
+    return float(result.total.detach()), float(result.global_loss.detach()), float(result.region_loss.detach())
+
+
+def test_the_total_is_the_weighted_sum():
+    total, of_volumes, of_regions = losses(ContrastiveObjective(ObjectiveConfig()))
+    assert total == pytest.approx(1.0 * of_volumes + 0.5 * of_regions)
+    total, of_volumes, of_regions = losses(ContrastiveObjective(ObjectiveConfig(global_weight=0.25, region_weight=2.0)))
+    assert total == pytest.approx(0.25 * of_volumes + 2.0 * of_regions)
+
+
+def test_the_temperature_starts_as_planned_and_its_inverse_stops_at_100():
+    objective = ContrastiveObjective(ObjectiveConfig())
+    assert objective.logit_scale.shape == (1,)
+    assert float(objective.scale.detach()) == pytest.approx(1 / 0.07)
+    with torch.no_grad():
+        objective.logit_scale.fill_(10.0)
+    assert float(objective.scale.detach()) == pytest.approx(100.0)
+    at_the_limit = losses(objective)
+    objective.limit_scale()
+    assert float(objective.scale.detach()) == pytest.approx(100.0)
+    assert losses(objective) == pytest.approx(at_the_limit)
+
+
+def test_the_temperature_can_leave_its_limit_again():
+    objective = ContrastiveObjective(ObjectiveConfig())
+    with torch.no_grad():
+        objective.logit_scale.fill_(10.0)
+    objective.limit_scale()
+    objective.scale.sum().backward()
+    assert objective.logit_scale.grad is not None
+    assert float(objective.logit_scale.grad) == pytest.approx(100.0)
+
+
+def test_the_temperature_learns():
+    objective = ContrastiveObjective(ObjectiveConfig())
+    volume, text, mentions, groups = region_inputs(0)
+    whole = unit(CASES, WIDTH, seed=4).float()
+    objective(whole, whole, volume, text, mentions, groups).total.backward()
+    assert objective.logit_scale.grad is not None
+    assert float(objective.logit_scale.grad) != 0.0
+
+
+def test_similarities_are_computed_in_fp32_under_autocast():
+    objective = ContrastiveObjective(ObjectiveConfig())
+    plain = losses(objective)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert losses(objective) == plain

@@ -1,0 +1,114 @@
+"""Where a run starts from, what it says about it, and what it refuses to continue."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tiny import tiny_config
+from vlm3d_ct.checkpoint import save_checkpoint
+from vlm3d_ct.config import Config, config_to_mapping
+from vlm3d_ct.errors import CheckpointError, ConfigError
+from vlm3d_ct.training.resume import HARMLESS, Start, check_same_run, find_start
+
+
+def content(config: Config, step: int = 3) -> dict[str, Any]:
+    return {
+        "stage": config.stage,
+        "step": step,
+        "step_batch": 8,
+        "config": config_to_mapping(config),
+        "cohort_identity": "abc",
+    }
+
+
+def save(folder: Path, config: Config, step: int = 3) -> Path:
+    path = folder / f"checkpoint_step_{step:08d}.pth"
+    save_checkpoint(path, content(config, step))
+    return path
+
+
+def start_of(config: Config) -> Start:
+    return Start(content(config), Path("before.pth"), continues=True)
+
+
+PRETRAIN, FINETUNE = tiny_config(stage="pretrain"), tiny_config(stage="finetune")
+
+
+def test_an_empty_folder_starts_from_scratch(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert find_start(PRETRAIN, tmp_path, None) == Start(None, None, continues=False)
+    assert capsys.readouterr().out == "starting from scratch\n"
+
+
+def test_a_folder_with_checkpoints_is_continued_whatever_resume_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    save(tmp_path / "run", PRETRAIN, 3)
+    newest = save(tmp_path / "run", PRETRAIN, 12)
+    start = find_start(PRETRAIN, tmp_path / "run", save(tmp_path / "other", FINETUNE))
+    assert (start.source, start.continues) == (newest, True)
+    assert f"continuing this run exactly, from {newest} at step 12" in capsys.readouterr().out
+
+
+def test_resuming_the_same_stage_continues_and_another_stage_starts_at_epoch_0(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    path = save(tmp_path / "run", PRETRAIN)
+    same = find_start(PRETRAIN, tmp_path / "new", path)
+    assert same.continues
+    assert f"continuing exactly, from {path} at step 3" in capsys.readouterr().out
+    other = find_start(FINETUNE, tmp_path / "new", path)
+    assert not other.continues
+    assert other.content is not None
+    assert (
+        f"new stage 'finetune' at epoch 0 with the weights of stage 'pretrain' ({path}, step 3); "
+        "optimiser, schedule and temperature start anew" in capsys.readouterr().out
+    )
+
+
+def test_a_folder_of_another_stage_is_refused(tmp_path: Path):
+    save(tmp_path, PRETRAIN)
+    with pytest.raises(ConfigError, match=r"holds checkpoints of stage 'pretrain', this is 'finetune'"):
+        find_start(FINETUNE, tmp_path, None)
+
+
+def test_a_file_that_is_no_checkpoint_of_a_training_is_refused(tmp_path: Path):
+    with pytest.raises(CheckpointError, match=r"absent\.pth: cannot be read"):
+        find_start(PRETRAIN, tmp_path / "new", tmp_path / "absent.pth")
+    save_checkpoint(tmp_path / "other.pth", {"weights": 1})
+    with pytest.raises(CheckpointError, match=r"other\.pth: has no 'stage'"):
+        find_start(PRETRAIN, tmp_path / "new", tmp_path / "other.pth")
+
+
+def test_all_changed_settings_are_listed_at_once():
+    now = tiny_config("training.lr=0.5", "model.depth=5", "augment.noise_sigma=0.5", "data.num_workers=3")
+    with pytest.raises(ConfigError) as caught:
+        check_same_run(start_of(tiny_config()), now, "other cases", step_batch=9)
+    message = str(caught.value)
+    assert message.startswith("before.pth: cannot be continued exactly:\n")
+    for line in (
+        "training.lr: 0.0001 then, 0.5 now",
+        "model.depth: 4 then, 5 now",
+        "augment.noise_sigma: 0.01 then, 0.5 now",
+        "pairs per step: 8 then, 9 now",
+        "the training and validation cases are not the same",
+    ):
+        assert line in message
+    assert "num_workers" not in message
+
+
+def test_settings_that_move_no_weight_may_change_and_are_named(capsys: pytest.CaptureFixture[str]):
+    now = tiny_config(
+        "data.num_workers=3", "training.log_interval=7", "training.batch_size=2", "training.accumulation_steps=2"
+    )
+    check_same_run(start_of(tiny_config()), now, "abc", step_batch=8)
+    said = capsys.readouterr().out
+    assert "differs from the checkpoint: data.num_workers: 0 then, 3 now" in said
+    assert "training.batch_size: 4 then, 2 now" in said
+
+
+def test_the_list_of_harmless_settings_names_settings():
+    mapping = config_to_mapping(tiny_config())
+    assert [key for key in HARMLESS if key.split(".")[1] not in mapping[key.split(".")[0]]] == []

@@ -1,0 +1,139 @@
+"""The loop around the step: when it validates, saves, records, stops and gives up."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import torch
+
+from tiny import tiny_config
+from vlm3d_ct.checkpoint import load_checkpoint
+from vlm3d_ct.config import Config
+from vlm3d_ct.data.dataset import CaseDataset
+from vlm3d_ct.errors import ConfigError, DataError, Stopped
+from vlm3d_ct.models import VisionLanguageModel
+from vlm3d_ct.training.run import train
+from vlm3d_ct.training.trainer import Validate
+
+
+def config_of(phantom_data: tuple[str, ...], *overrides: str) -> Config:
+    """5 steps an epoch: 21 volumes take 4, 6 slices take 1."""
+    return tiny_config(
+        *phantom_data, "training.batch_size=6", "training.num_epochs=3", "training.val_interval=2", *overrides
+    )
+
+
+class Scores:
+    """A validation with given scores that notes what it was given."""
+
+    def __init__(self, *scores: float, interrupt: bool = False):
+        self.scores, self.interrupt = list(scores), interrupt
+        self.patients: set[str] = set()
+        self.called = 0
+
+    def __call__(self, config: Config, dataset: CaseDataset, device: torch.device) -> Validate:
+        self.patients = {case.patient_id for case in dataset.cases}
+        assert {case.kind for case in dataset.cases} == {"volume"}
+
+        def validate(model: VisionLanguageModel) -> Mapping[str, float]:
+            self.called += 1
+            if self.interrupt:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return {"R@1": 0.25, "score": self.scores.pop(0)}
+
+        return validate
+
+
+def records(folder: Path, kind: str) -> list[dict[str, float]]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["kind"] == kind]
+
+
+def test_a_run_validates_saves_and_records_when_it_should(
+    phantom_data: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    out = tmp_path / "exp_log" / "pretrain"
+    scores = Scores(0.7, 0.4)
+    config = config_of(phantom_data, "training.num_epochs=3", "training.log_interval=4")
+    train(config, out, None, scores)
+    assert scores.called == 2  # after epoch 2 and after the last
+    names = [f"checkpoint_step_{step:08d}.pth" for step in (10, 15)]
+    assert sorted(p.name for p in out.iterdir()) == [
+        "checkpoint_best.pth",
+        "checkpoint_last.pth",
+        *names,
+        "metrics.jsonl",
+    ]
+    assert (out / "checkpoint_best.pth").readlink().name == names[0]
+    content = load_checkpoint(out / "checkpoint_last.pth")
+    assert (content["step"], content["stage"], content["step_batch"]) == (15, "pretrain", 6)
+    assert content["config"]["training"]["num_epochs"] == 3
+    assert not scores.patients & set(content["training_patients"])
+    train_rows = records(out, "train")
+    assert [row["step"] for row in train_rows] == [4, 8, 12, 15]
+    expected = {"loss", "global_loss", "region_loss", "occupancy_loss", "lr", "grad_norm", "temperature"}
+    assert set(train_rows[0]) == {"step", "epoch", "kind", *expected}
+    assert [row["score"] for row in records(out, "validation")] == [0.7, 0.4]
+    assert {"samples_per_second", "data_wait_seconds"} <= set(records(out, "system")[0])
+    assert list((tmp_path / "exp_log" / "tensorboard" / "pretrain").glob("events.*"))
+    said = capsys.readouterr().out
+    assert "1 rank x 6 pairs x 1 accumulated = 6 contrastive pairs per step, 5 negatives for each" in said
+    assert "5 steps per epoch x 3 epochs = 15 steps" in said
+
+
+def test_a_signal_stops_the_run_after_the_step_with_a_checkpoint(phantom_data: tuple[str, ...], tmp_path: Path):
+    with pytest.raises(Stopped, match=r"stopped by SIGTERM after step 10; start the same command again"):
+        train(config_of(phantom_data), tmp_path / "run", None, Scores(0.5, interrupt=True))
+    assert load_checkpoint(tmp_path / "run" / "checkpoint_last.pth")["step"] == 10
+    assert (tmp_path / "run" / "checkpoint_best.pth").exists()
+
+
+def test_a_run_that_has_diverged_gives_up_and_names_the_cases(phantom_data: tuple[str, ...], tmp_path: Path):
+    config = config_of(phantom_data, "training.lr=1e30", "training.max_nonfinite_steps=3", "training.warmup_epochs=0")
+    with pytest.raises(DataError) as caught:
+        train(config, tmp_path / "run", None, Scores(0.5))
+    (problem,) = caught.value.problems
+    assert problem.code == "not-finite"
+    assert problem.message.startswith("3 steps in a row had no finite gradient and were skipped; cases of the last one")
+    assert problem.message.count("train_") + problem.message.count("_1_") >= 6
+
+
+def test_a_finished_run_started_again_does_nothing(
+    phantom_data: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    config = config_of(phantom_data, "training.num_epochs=1")
+    train(config, tmp_path / "run", None, Scores(0.5))
+    before = (tmp_path / "run" / "checkpoint_last.pth").read_bytes()
+    again = Scores()
+    train(config, tmp_path / "run", None, again)
+    assert again.called == 0
+    assert (tmp_path / "run" / "checkpoint_last.pth").read_bytes() == before
+    assert "at step 5" in capsys.readouterr().out
+
+
+def test_the_same_stage_is_continued_into_another_folder(phantom_data: tuple[str, ...], tmp_path: Path):
+    with pytest.raises(Stopped):
+        train(config_of(phantom_data), tmp_path / "a", None, Scores(0.5, interrupt=True))
+    train(config_of(phantom_data), tmp_path / "b", tmp_path / "a" / "checkpoint_last.pth", Scores(0.6))
+    assert load_checkpoint(tmp_path / "b" / "checkpoint_last.pth")["step"] == 15
+    assert [row["step"] for row in records(tmp_path / "b", "validation")] == [15]
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("training.batch_size=7", "6 cases of kind 'slice', but a step contrasts 7"),
+        ("data.validation_fraction=0", "data.validation_fraction = 0.0: leaves no volume for validation"),
+    ],
+)
+def test_a_run_that_cannot_be_leaves_nothing_behind(
+    override: str, said: str, phantom_data: tuple[str, ...], tmp_path: Path
+):
+    with pytest.raises(ConfigError, match=said):
+        train(config_of(phantom_data, override), tmp_path / "run", None, Scores())
+    assert list(tmp_path.iterdir()) == []
