@@ -141,7 +141,15 @@ def read_text_side(content: dict[str, Any], source: Path) -> tuple[str, str]:
     Raises:
         CheckpointError: it is no checkpoint of a training run.
     """
-    missing = {"config", "model", "bert_json", "tokenizer_json", "fingerprint", "step"} - content.keys()
+    missing = {
+        "config",
+        "model",
+        "bert_json",
+        "tokenizer_json",
+        "fingerprint",
+        "step",
+        "training_patients",
+    } - content.keys()
     if missing:
         raise CheckpointError(f"{source}: has no {', '.join(sorted(missing))}: not a checkpoint of a training run.")
     return content["bert_json"], content["tokenizer_json"]

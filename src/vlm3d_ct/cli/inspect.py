@@ -14,6 +14,7 @@ from vlm3d_ct.cli.arguments import Commands, add_command
 from vlm3d_ct.config import config_to_mapping, load_config
 from vlm3d_ct.data.cache import SUFFIX, read_entry_header
 from vlm3d_ct.errors import ConfigError
+from vlm3d_ct.inference import read_text_side
 from vlm3d_ct.log import say
 from vlm3d_ct.volumes.nifti import read_volume
 
@@ -53,6 +54,7 @@ def run(parsed: argparse.Namespace) -> int:
 
 def _checkpoint(path: Path) -> Iterator[str]:
     content = load_checkpoint(path)
+    read_text_side(content, path)  # refuses what no training run wrote
     size = sum(tensor.numel() for tensor in content["model"].values())
     yield f"{path}: checkpoint, checksum good, {size / 1e6:.2f} M numbers in {len(content['model'])} tensors"
     for name in ("stage", "step", "step_batch", "fingerprint", "cohort_identity", "versions"):

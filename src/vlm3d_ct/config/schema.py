@@ -67,6 +67,8 @@ class AugmentConfig:
     """Largest shift of the windowed intensity (range 0..1)."""
     noise_probability: Share = 0.2
     noise_sigma: Annotated[float, Field(ge=0)] = 0.01
+    sentence_probability: Share = 0.0
+    """Share of the reports of which a training step reads only some sentences, drawn at random, in random order."""
 
 
 @_settings

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
@@ -20,6 +21,7 @@ from vlm3d_ct.seeding import random_stream
 from vlm3d_ct.text.mirror import can_mirror, mirror_text
 from vlm3d_ct.text.regions import RegionTable
 from vlm3d_ct.text.report import Report
+from vlm3d_ct.text.sentences import split_sentences
 from vlm3d_ct.text.tokenize import EncodedReport, ReportTokenizer
 from vlm3d_ct.volumes.preprocess import Preprocess
 
@@ -61,6 +63,10 @@ class CaseDataset(Dataset[Sample]):
             which = int(random_stream(self.seed, "report", epoch, case.kind, case.case_id).integers(len(case.reports)))
             can_flip = self._encode(number, which, mirrored=False)[1]
             change = draw_change(self.augment, case.kind, can_flip, self.seed, epoch, case.case_id)
+            sentences = random_stream(self.seed, "sentences", epoch, case.kind, case.case_id)
+            if sentences.random() < self.augment.sentence_probability:
+                some = some_sentences(case.reports[which], sentences)
+                return Sample(case.case_id, prepared, self._tokenize(some, mirrored=change.flip), change)
         report, _ = self._encode(number, which, mirrored=change.flip)
         return Sample(case.case_id, prepared, report, change)
 
@@ -70,10 +76,23 @@ class CaseDataset(Dataset[Sample]):
         if key not in self._encoded:
             report = self.cases[number].reports[which]
             can_flip = can_mirror(f"{report.question} {report.answer}", self.table)
-            if mirrored:
-                report = Report(question=mirror_text(report.question), answer=mirror_text(report.answer))
-            self._encoded[key] = self.tokenizer.encode(report, self.table), can_flip
+            self._encoded[key] = self._tokenize(report, mirrored=mirrored), can_flip
         return self._encoded[key]
+
+    def _tokenize(self, report: Report, *, mirrored: bool) -> EncodedReport:
+        if mirrored:
+            report = Report(question=mirror_text(report.question), answer=mirror_text(report.answer))
+        return self.tokenizer.encode(report, self.table)
+
+
+def some_sentences(report: Report, random: np.random.Generator) -> Report:
+    """The report with 1 to all of its answer's sentences, each number equally likely, in random order.
+
+    Short texts teach what each sentence means, and a report that differs in every epoch cannot be learned by heart.
+    """
+    spans = split_sentences(report.answer)
+    chosen = random.permutation(len(spans))[: random.integers(1, len(spans) + 1)]
+    return Report(question=report.question, answer=" ".join(report.answer[slice(*spans[i])] for i in chosen))
 
 
 def training_loader(dataset: CaseDataset, order: MicroBatchOrder, config: Config) -> DataLoader[Sample]:

@@ -109,7 +109,7 @@ def pretrained_bert(config: TextConfig) -> tuple[BertModel, str]:
         raise ConfigError(
             f"text.name_or_path = {config.name_or_path!r}: no BERT could be loaded from {where}: "
             f"{str(error).splitlines()[0]} Download it once where there is a network "
-            f"(`huggingface-cli download dmis-lab/biobert-v1.1`) and give its folder with "
+            f"(`hf download dmis-lab/biobert-v1.1 --local-dir FOLDER`) and give its folder with "
             f"--set text.name_or_path=FOLDER; for a trial without it use --set text.source=small."
         ) from None
     _check_complete(config.name_or_path, sorted(loaded["missing_keys"]))

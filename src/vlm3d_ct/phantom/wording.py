@@ -13,7 +13,7 @@ import yaml
 from vlm3d_ct.phantom.findings.finding import LOBE_NAMES, Finding
 from vlm3d_ct.phantom.patient import Patient
 
-TRAIT_SHARE = 0.5
+TRAIT_SHARE = 0.8
 """Share of the reports that mention a given trait of the patient where it holds."""
 THICK_FAT_MM, THIN_FAT_MM = 18.0, 9.0
 HIGH_DIAPHRAGM_MM, LOW_DIAPHRAGM_MM = -64.0, -77.0

@@ -44,7 +44,7 @@ def train(config: Config, output_dir: Path, resume: Path | None, make_validate: 
         cohort = prepare_cohort(find_cohort(config), config, workers=config.data.num_workers)
         _check_precision(config, device)
         built = _build(config, cohort, start)
-        trainer = _trainer(config, built, cohort, output_dir, device, make_validate)
+        trainer = _trainer(config, built, cohort, start, output_dir, device, make_validate)
         if start.continues and start.content is not None:
             check_same_run(start, config, cohort.identity, step_batch(config))
             trainer.restore(start.content)
@@ -83,6 +83,7 @@ def _trainer(
     config: Config,
     built: Built,
     cohort: Cohort,
+    start: Start,
     output_dir: Path,
     device: torch.device,
     make_validate: MakeValidate,
@@ -98,7 +99,9 @@ def _trainer(
             f"{len(cohort.training)} training cases; raise it or add patients."
         )
     validation = CaseDataset(held_out, cache, tokenizer, table, None, config.seed)
-    facts = RunFacts(cohort.identity, cohort.training_patients, cache.fingerprint)
+    seen_before = start.content["training_patients"] if start.content is not None else []
+    patients = sorted({*cohort.training_patients, *seen_before})  # of earlier stages, too
+    facts = RunFacts(cohort.identity, patients, cache.fingerprint)
     return Trainer(
         config,
         built,

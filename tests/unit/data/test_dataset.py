@@ -16,13 +16,15 @@ from vlm3d_ct.config import AugmentConfig, Config
 from vlm3d_ct.data.batch import Batch, Change, Sample, collate
 from vlm3d_ct.data.case import Case
 from vlm3d_ct.data.cohort import find_cohort, prepare_cohort
-from vlm3d_ct.data.dataset import CaseDataset, evaluation_batches, open_cache, training_loader
+from vlm3d_ct.data.dataset import CaseDataset, evaluation_batches, open_cache, some_sentences, training_loader
 from vlm3d_ct.data.order import MicroBatchOrder
+from vlm3d_ct.seeding import random_stream
 from vlm3d_ct.text.mirror import can_mirror, mirror_text
 from vlm3d_ct.text.regions import load_region_table
 from vlm3d_ct.text.report import Report
 from vlm3d_ct.text.tokenize import ReportTokenizer, train_small_tokenizer
 
+SOME_SENTENCES = AugmentConfig(flip_probability=0.0, sentence_probability=1.0)
 ALWAYS_FLIP = AugmentConfig(flip_probability=1.0)
 
 
@@ -196,3 +198,30 @@ def test_a_case_that_is_not_prepared_is_named(
     elsewhere = replace(config, data=replace(config.data, cache_dir=str(tmp_path)))
     with pytest.raises(Exception, match="The case has not been prepared"):
         make_dataset(cases, elsewhere, tokenizer, None)[0, 0]
+
+
+def test_some_sentences_are_whole_sentences_of_the_report_each_at_most_once():
+    sentences = ["The heart is normal.", "A 1.2 cm nodule is seen.", "No pleural effusion.", "The aorta is calcified."]
+    report = Report(question="What is seen?", answer=" ".join(sentences))
+    counts, orders = set(), set()
+    for i in range(200):
+        chosen = some_sentences(report, random_stream(0, "test", i))
+        kept = [sentence for sentence in sentences if sentence in chosen.answer]
+        assert chosen.question == report.question
+        assert sorted(chosen.answer.split()) == sorted(" ".join(kept).split())
+        counts.add(len(kept))
+        orders.add(chosen.answer)
+    assert counts == {1, 2, 3, 4}
+    assert len(orders) > 30, "sentences come in random order"
+
+
+def test_sentences_are_drawn_anew_in_every_epoch_and_never_in_evaluation(
+    cases: tuple[Case, ...], config: Config, tokenizer: ReportTokenizer
+):
+    training = make_dataset(cases, config, tokenizer, SOME_SENTENCES)
+    whole = make_dataset(cases, config, tokenizer, None)
+    lengths = {len(training[epoch, 0].report.input_ids) for epoch in range(12)}
+    assert len(lengths) > 1
+    assert {len(whole[epoch, 0].report.input_ids) for epoch in range(3)} == {
+        max(lengths | {len(whole[0, 0].report.input_ids)})
+    }
