@@ -14,7 +14,7 @@ from vlm3d_ct.data.dataset import CaseDataset
 from vlm3d_ct.data.layout import read_cases
 from vlm3d_ct.data.prepare import prepare_cases
 from vlm3d_ct.distributed import process_group
-from vlm3d_ct.errors import ConfigError, DataError
+from vlm3d_ct.errors import ConfigError, DataError, Problem
 from vlm3d_ct.evaluation import Example, choose_examples, evaluate_retrieval, format_table
 from vlm3d_ct.inference import Encoder, embed_cases, load_encoder
 from vlm3d_ct.log import say, warn
@@ -99,12 +99,22 @@ def _pool(
     usable = [case for case in unseen if case.case_id not in unusable]
     left_out = {
         "patient seen in training": len(volumes) - len(unseen),
-        "faults in the files": len(problems),
+        "faults in the volume or its mask": len(summary.unusable),
+        "faults elsewhere in the folder (files and texts, not volumes)": len(index.problems),
     }
-    say(
-        f"pool {directory.name}: {len(usable)} volumes; left out: "
-        + ", ".join(f"{n} {why}" for why, n in left_out.items())
-    )
+    reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
+    if not usable:
+        raise DataError(
+            Problem(
+                code="empty-pool",
+                file=str(directory),
+                field="--data_dir",
+                value=f"0 of {len(volumes)} volumes",
+                message=f"No volume is left to evaluate: {reasons}.",
+                remedy="Give a folder with volumes of patients that were not trained on.",
+            )
+        )
+    say(f"pool {directory.name}: {len(usable)} volumes; left out: {reasons}")
     return usable, {reason: count for reason, count in left_out.items() if count}
 
 

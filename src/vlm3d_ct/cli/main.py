@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from vlm3d_ct.cli import data, evaluate, inspect, train
-from vlm3d_ct.errors import UserError
+from vlm3d_ct.errors import Stopped, UserError
 from vlm3d_ct.log import is_main_rank
 
 EXIT_CODES = """exit codes: 0 done; 2 usage or configuration; 3 data or checkpoint invalid; 4 stopped, can be continued;
@@ -36,9 +36,10 @@ def run(arguments: Sequence[str]) -> int:
     try:
         return command(parsed)
     except UserError as error:
-        if is_main_rank():
+        if is_main_rank() or not isinstance(error, Stopped):
             kind = {2: "configuration", 3: "data", 4: "stopped"}.get(error.exit_code, "error")
-            print(f"{kind}: {error}", file=sys.stderr, flush=True)
+            where = "" if is_main_rank() else f"rank {os.environ['RANK']}: "
+            print(f"{where}{kind}: {error}", file=sys.stderr, flush=True)
         return error.exit_code
     except BrokenPipeError:
         # the reader of our output has gone (`| head`): nothing is wrong with the work done so far

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,10 +14,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from vlm3d_ct.config import AugmentConfig, Config
 from vlm3d_ct.data.augment import draw_change
-from vlm3d_ct.data.batch import Change, Sample, collate
+from vlm3d_ct.data.batch import Batch, Change, Sample, collate
 from vlm3d_ct.data.cache import Cache
 from vlm3d_ct.data.case import Case
 from vlm3d_ct.data.order import MicroBatchOrder
+from vlm3d_ct.errors import DataError
 from vlm3d_ct.seeding import random_stream
 from vlm3d_ct.text.mirror import can_mirror, mirror_text
 from vlm3d_ct.text.regions import RegionTable
@@ -95,18 +97,44 @@ def some_sentences(report: Report, random: np.random.Generator) -> Report:
     return Report(question=report.question, answer=" ".join(report.answer[slice(*spans[i])] for i in chosen))
 
 
-def training_loader(dataset: CaseDataset, order: MicroBatchOrder, config: Config) -> DataLoader[Sample]:
-    """This rank's micro-batches from the order's first step to the end of the run, one `Batch` each."""
+class _FaultsReturned(Dataset[Sample | DataError]):
+    """Hands a `DataError` on as a value: raised in a worker it would lose its file and its remedy on the way."""
+
+    def __init__(self, dataset: CaseDataset):
+        self.dataset = dataset
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample | DataError:
+        try:
+            return self.dataset[key]
+        except DataError as error:
+            return error
+
+
+def _collate_or_fault(items: Sequence[Sample | DataError], pad_id: int) -> Batch | DataError:
+    faults = [problem for item in items if isinstance(item, DataError) for problem in item.problems]
+    return DataError(faults) if faults else collate([item for item in items if isinstance(item, Sample)], pad_id)
+
+
+def training_loader(dataset: CaseDataset, order: MicroBatchOrder, config: Config) -> Iterator[Batch]:
+    """This rank's micro-batches from the order's first step to the end of the run.
+
+    Raises:
+        DataError: a prepared case is missing or damaged.
+    """
     workers = config.data.num_workers
-    return DataLoader(
-        dataset,
+    loader: DataLoader[Any] = DataLoader(
+        _FaultsReturned(dataset),
         batch_sampler=order,
-        collate_fn=partial(collate, pad_id=dataset.tokenizer.pad_id),
+        collate_fn=partial(_collate_or_fault, pad_id=dataset.tokenizer.pad_id),
         num_workers=workers,
         prefetch_factor=config.data.prefetch_factor if workers else None,
         pin_memory=config.data.pin_memory and torch.cuda.is_available(),
         worker_init_fn=_leave_signals_to_the_run,
     )
+    for batch in loader:
+        if isinstance(batch, DataError):
+            raise batch
+        yield batch
 
 
 def _leave_signals_to_the_run(_worker: int) -> None:

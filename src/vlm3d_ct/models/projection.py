@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class NormalizedLinear(nn.Linear):
-    """A linear map whose result has unit length, in fp32 whatever the autocast (similarities need the precision)."""
+    """A linear map whose result has unit length; normalised in fp32 (similarities need the precision)."""
 
     def forward(self, features: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
         """Project and divide by the Euclidean norm."""

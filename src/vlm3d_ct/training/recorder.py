@@ -28,7 +28,7 @@ class Recorder:
         self._path = output_dir / METRICS_FILE
         _drop_after(self._path, first_step)
         self._file: TextIO = self._path.open("a", encoding="utf-8")
-        self._writer = SummaryWriter(str(tensorboard_dir), purge_step=first_step + 1 if first_step else None)
+        self._writer = SummaryWriter(str(tensorboard_dir), purge_step=first_step + 1)
 
     def record(
         self, kind: Literal["train", "validation", "system"], step: int, epoch: float, values: Mapping[str, float]

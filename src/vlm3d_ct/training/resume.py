@@ -11,6 +11,7 @@ from vlm3d_ct.config import Config, config_to_mapping
 from vlm3d_ct.errors import CheckpointError, ConfigError
 from vlm3d_ct.log import say
 from vlm3d_ct.training.keeper import newest_checkpoint
+from vlm3d_ct.volumes.preprocess import Preprocess
 
 HARMLESS = {
     "data.cache_dir",
@@ -98,6 +99,9 @@ def check_same_run(start: Start, config: Config, cohort_identity: str, step_batc
     differing = [f"{k}: {before.get(k)} then, {now.get(k)} now" for k in changed if k not in HARMLESS | ONE_STEP]
     if start.content["step_batch"] != step_batch:
         differing.append(f"pairs per step: {start.content['step_batch']} then, {step_batch} now")
+    fingerprint = Preprocess.from_config(config.preprocess).fingerprint
+    if start.content["fingerprint"] != fingerprint:
+        differing.append(f"preprocessing: {start.content['fingerprint']} then, {fingerprint} now")
     if start.content["cohort_identity"] != cohort_identity:
         differing.append("the training and validation cases are not the same")
     if differing:

@@ -14,7 +14,7 @@ from vlm3d_ct.config import Config, config_to_mapping
 from vlm3d_ct.data.batch import Batch
 from vlm3d_ct.data.dataset import CaseDataset, training_loader
 from vlm3d_ct.data.order import MicroBatchOrder
-from vlm3d_ct.distributed import any_rank, barrier, rank, replicate, sum_over_ranks, world_size
+from vlm3d_ct.distributed import any_rank, barrier, gather_objects, rank, replicate, sum_over_ranks, world_size
 from vlm3d_ct.errors import DataError, Problem, Stopped
 from vlm3d_ct.inference import model_input
 from vlm3d_ct.log import Ticker, progress, say
@@ -110,7 +110,8 @@ class Trainer:
         order = self.order()
         total = self.config.training.num_epochs * order.steps_per_epoch
         recorder = Recorder(self.output_dir, tensorboard_dir, self.step) if rank() == 0 else None
-        batches = iter(training_loader(self.dataset, order, self.config))
+        batches = training_loader(self.dataset, order, self.config)
+        self.built.model.train()  # transformers hands BERT over in evaluation mode
         try:
             with stop_on_signals() as stop, progress(self.config.stage, total, initial=self.step) as ticker:
                 while self.step < total:
@@ -156,7 +157,8 @@ class Trainer:
             recorder.record("system", self.step, epoch, system_metrics(self.device, took, waited, pairs))
         ticker.advance(note=f"epoch {epoch:.1f}/{training.num_epochs}" + self._loss_note(losses))
         if self.skipped_in_a_row >= training.max_nonfinite_steps:
-            self._give_up([case for batch in loaded for case in batch.case_ids])
+            own = [case for batch in loaded for case in batch.case_ids]
+            self._give_up([case for cases in gather_objects(own) for case in cases])
 
     def _loss_note(self, losses: StepLosses) -> str:
         # reading the loss waits for the device: only now and then
@@ -223,7 +225,7 @@ class Trainer:
                 field="gradient",
                 value="NaN or infinite",
                 message=f"{self.skipped_in_a_row} steps in a row had no finite gradient and were skipped; "
-                f"cases of the last one on this rank: {', '.join(case_ids)}.",
+                f"cases of the last one: {', '.join(case_ids)}.",
                 remedy="Look at these cases with `vlm3d-ct verify`, lower training.lr, or use --bf16.",
             )
         )

@@ -18,6 +18,7 @@ from vlm3d_ct.data.case import Case
 from vlm3d_ct.data.cohort import find_cohort, prepare_cohort
 from vlm3d_ct.data.dataset import CaseDataset, evaluation_batches, open_cache, some_sentences, training_loader
 from vlm3d_ct.data.order import MicroBatchOrder
+from vlm3d_ct.errors import DataError
 from vlm3d_ct.seeding import random_stream
 from vlm3d_ct.text.mirror import can_mirror, mirror_text
 from vlm3d_ct.text.regions import load_region_table
@@ -128,7 +129,7 @@ def load(cases: tuple[Case, ...], config: Config, tokenizer: ReportTokenizer, fi
         first_step=first_step,
         num_epochs=2,
     )
-    return list(training_loader(dataset, order, config))  # type: ignore[arg-type]
+    return list(training_loader(dataset, order, config))
 
 
 def test_workers_change_nothing_in_the_batches(
@@ -225,3 +226,24 @@ def test_sentences_are_drawn_anew_in_every_epoch_and_never_in_evaluation(
     assert {len(whole[epoch, 0].report.input_ids) for epoch in range(3)} == {
         max(lengths | {len(whole[0, 0].report.input_ids)})
     }
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_entry_keeps_its_file_and_remedy_out_of_a_worker(
+    cases: tuple[Case, ...], config: Config, tokenizer: ReportTokenizer, tmp_path: Path, workers: int
+):
+    copy = replace(config, data=replace(config.data, cache_dir=str(tmp_path), num_workers=workers, pin_memory=False))
+    dataset = make_dataset(cases, copy, tokenizer, None)
+    here = open_cache(config)
+    for case in cases:
+        target = dataset.cache.path(case.case_id, case.kind)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        content = bytearray(here.path(case.case_id, case.kind).read_bytes())
+        content[-40] ^= 1
+        target.write_bytes(content)
+    volumes = {"volume": [i for i, case in enumerate(cases) if case.kind == "volume"]}
+    order = MicroBatchOrder(
+        volumes, batch_size=2, accumulation_steps=1, rank=0, world_size=1, seed=0, first_step=0, num_epochs=1
+    )
+    with pytest.raises(DataError, match=r"\.ct: checksum = differs.*vlm3d-ct prepare"):
+        next(training_loader(dataset, order, copy))

@@ -12,6 +12,7 @@ from vlm3d_ct.checkpoint import save_checkpoint
 from vlm3d_ct.config import Config, config_to_mapping
 from vlm3d_ct.errors import CheckpointError, ConfigError
 from vlm3d_ct.training.resume import HARMLESS, Start, check_same_run, find_start
+from vlm3d_ct.volumes.preprocess import Preprocess
 
 
 def content(config: Config, step: int = 3) -> dict[str, Any]:
@@ -21,6 +22,7 @@ def content(config: Config, step: int = 3) -> dict[str, Any]:
         "step_batch": 8,
         "config": config_to_mapping(config),
         "cohort_identity": "abc",
+        "fingerprint": Preprocess.from_config(config.preprocess).fingerprint,
     }
 
 
@@ -112,3 +114,11 @@ def test_settings_that_move_no_weight_may_change_and_are_named(capsys: pytest.Ca
 def test_the_list_of_harmless_settings_names_settings():
     mapping = config_to_mapping(tiny_config())
     assert [key for key in HARMLESS if key.split(".")[1] not in mapping[key.split(".")[0]]] == []
+
+
+def test_another_preprocessing_is_refused():
+    start = start_of(tiny_config())
+    assert start.content is not None
+    start.content["fingerprint"] = "0" * 12
+    with pytest.raises(ConfigError, match="preprocessing: 000000000000 then"):
+        check_same_run(start, tiny_config(), "abc", step_batch=8)
