@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import HealthCheck, settings
+from transformers import BertConfig, BertModel, BertTokenizerFast
 
+from tiny import WORDS
 from vlm3d_ct.phantom.cohort import write_cohort
 
 settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -30,3 +33,18 @@ def phantom_data(phantom_cohort: Path) -> tuple[str, ...]:
         f"data.cache_dir={phantom_cohort / 'cache'}",
         "data.validation_fraction=0.2",
     )
+
+
+@pytest.fixture
+def bert_folder(tmp_path: Path) -> Path:
+    """A BERT as `save_pretrained` leaves it, its tokenizer beside it."""
+    folder = tmp_path / "bert"
+    folder.mkdir()
+    (folder / "vocab.txt").write_text("\n".join(WORDS) + "\n")
+    BertTokenizerFast(vocab={word: number for number, word in enumerate(WORDS)}).save_pretrained(folder)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(WORDS), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
+    )
+    BertModel(config).save_pretrained(folder)
+    return folder

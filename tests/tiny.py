@@ -35,6 +35,9 @@ OVERRIDES = (
 """Settings that shrink the model, as a command line takes them after ``--set``."""
 NO_DROPOUT = ("model.dropout=0", "model.attn_dropout=0", "model.mask_dropout=0")
 
+WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "lung", "heart", "normal", "no", "##s", "the", "is", ".", "left")
+"""The vocabulary of the BERT that `bert_folder` holds."""
+
 
 def tiny_config(*overrides: str, **settings: Any) -> Config:
     """The small configuration with changes, in fp32 and without accumulation unless they say otherwise."""

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import BertConfig, BertModel, BertTokenizerFast, DistilBertConfig, DistilBertModel
+from transformers import BertModel, DistilBertConfig, DistilBertModel
 
-from tiny import tiny_config
+from tiny import WORDS, tiny_config
 from vlm3d_ct.config import TextConfig
 from vlm3d_ct.errors import ConfigError
 from vlm3d_ct.models import TextEncoder, build, rebuild
@@ -19,23 +19,6 @@ from vlm3d_ct.models.text_encoder import bert_from_json, pretrained_bert, small_
 from vlm3d_ct.text.regions import load_region_table
 from vlm3d_ct.text.report import Report
 from vlm3d_ct.text.tokenize import ReportTokenizer
-
-WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "lung", "heart", "normal", "no", "##s", "the", "is", ".", "left")
-
-
-@pytest.fixture
-def bert_folder(tmp_path: Path) -> Path:
-    """A BERT as `save_pretrained` leaves it, its tokenizer beside it."""
-    folder = tmp_path / "bert"
-    folder.mkdir()
-    (folder / "vocab.txt").write_text("\n".join(WORDS) + "\n")
-    BertTokenizerFast(vocab={word: number for number, word in enumerate(WORDS)}).save_pretrained(folder)
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(WORDS), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
-    )
-    BertModel(config).save_pretrained(folder)
-    return folder
 
 
 def test_a_bert_from_a_folder_keeps_its_weights_and_its_vocabulary(bert_folder: Path):

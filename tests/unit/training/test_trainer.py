@@ -137,3 +137,21 @@ def test_a_run_that_cannot_be_leaves_nothing_behind(
     with pytest.raises(ConfigError, match=said):
         train(config_of(phantom_data, override), tmp_path / "run", None, Scores())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pretrained_bert_trains_with_its_dropout_from_the_first_step(
+    phantom_data: tuple[str, ...], bert_folder: Path, tmp_path: Path
+):
+    """`from_pretrained` hands it over in evaluation mode; a resumed run would then differ from an uninterrupted one."""
+    config = config_of(
+        phantom_data, "training.num_epochs=1", "text.source=pretrained", f"text.name_or_path={bert_folder}"
+    )
+
+    def make_validate(_config: Config, _dataset: CaseDataset, _device: torch.device) -> Validate:
+        def validate(model: VisionLanguageModel) -> Mapping[str, float]:
+            assert all(module.training for module in model.modules())
+            return {"score": 0.0}
+
+        return validate
+
+    train(config, tmp_path / "out", None, make_validate)
