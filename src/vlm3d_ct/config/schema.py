@@ -104,6 +104,9 @@ class TextConfig:
     small_heads: Positive = 4
     small_vocabulary: Positive = 2000
     gradient_checkpointing: bool = False
+    pooling: Literal["cls", "mean"] = "cls"
+    """How tokens become one vector: BERT's pooler on the first (the plan), or the mean, from which an untrained BERT
+    learns sooner."""
 
 
 @_settings

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from vlm3d_ct.config import Config
 from vlm3d_ct.errors import ConfigError
@@ -11,6 +12,9 @@ from vlm3d_ct.models.dual import VisionLanguageModel
 from vlm3d_ct.models.encoder import VisionEncoder
 from vlm3d_ct.models.text_encoder import TextEncoder, bert_from_json, pretrained_bert, small_bert
 from vlm3d_ct.text.tokenize import ReportTokenizer
+
+if TYPE_CHECKING:
+    from transformers import BertModel
 
 
 @dataclass(frozen=True)
@@ -64,12 +68,16 @@ def build(config: Config, small_tokenizer_json: str | None) -> Built:
         tokenizer = ReportTokenizer(small_tokenizer_json, config.text.max_len)
         bert = small_bert(config.text, tokenizer.vocabulary_size, tokenizer.pad_id)
         tokenizer_json = small_tokenizer_json
-    text_encoder = TextEncoder(bert, config.model.embed_dim, config.text.gradient_checkpointing)
-    model = VisionLanguageModel(build_vision_encoder(config), text_encoder)
-    return Built(model, tokenizer_json, json.dumps(bert.config.to_dict()))
+    bert_json = json.dumps(bert.config.to_dict())
+    return Built(_dual(config, bert), tokenizer_json, bert_json)
 
 
 def rebuild(config: Config, bert_json: str) -> VisionLanguageModel:
     """The dual encoder of a checkpoint, weights still random."""
-    text_encoder = TextEncoder(bert_from_json(bert_json), config.model.embed_dim, config.text.gradient_checkpointing)
+    return _dual(config, bert_from_json(bert_json))
+
+
+def _dual(config: Config, bert: BertModel) -> VisionLanguageModel:
+    text, width = config.text, config.model.embed_dim
+    text_encoder = TextEncoder(bert, width, text.pooling, text.gradient_checkpointing)
     return VisionLanguageModel(build_vision_encoder(config), text_encoder)

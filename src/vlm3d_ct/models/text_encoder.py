@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Integer
@@ -25,12 +25,21 @@ class TextEncoder(nn.Module):
     Args:
         bert: the text model.
         embed_dim: width of the shared space.
+        pooling: ``cls`` takes BERT's own pooled output; ``mean`` the mean of the tokens, and BERT's pooler is left out.
         gradient_checkpointing: recompute the BERT's layers in the backward pass.
     """
 
-    def __init__(self, bert: BertModel, embed_dim: int, gradient_checkpointing: bool = False):
+    def __init__(
+        self,
+        bert: BertModel,
+        embed_dim: int,
+        pooling: Literal["cls", "mean"] = "cls",
+        gradient_checkpointing: bool = False,
+    ):
         super().__init__()
-        self.bert = bert
+        self.bert, self.pooling = bert, pooling
+        if pooling == "mean":
+            bert.pooler = None  # a parameter that takes no part would stop distributed training
         if gradient_checkpointing:
             bert.activation_checkpointing_enable({"use_reentrant": False})
         width = int(bert.config.hidden_size)
@@ -46,8 +55,13 @@ class TextEncoder(nn.Module):
         attention_mask: Integer[Tensor, "b t"],
         token_type_ids: Integer[Tensor, "b t"] | None = None,
     ) -> Any:
-        """transformers' output: ``pooler_output`` (b, width) and ``last_hidden_state`` (b, t, width)."""
-        return self.bert(input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
+        """transformers' output: ``pooler_output`` (b, width; see `pooling`), ``last_hidden_state`` (b, t, width)."""
+        read = self.bert(input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
+        if self.pooling == "mean":
+            tokens = read.last_hidden_state
+            weights = attention_mask[..., None].to(tokens.dtype)
+            read.pooler_output = (tokens * weights).sum(1) / weights.sum(1)
+        return read
 
     def region_features(
         self, tokens: Float[Tensor, "b t width"], region_tokens: Bool[Tensor, "b r t"]
@@ -112,16 +126,17 @@ def pretrained_bert(config: TextConfig) -> tuple[BertModel, str]:
             f"(`hf download dmis-lab/biobert-v1.1 --local-dir FOLDER`) and give its folder with "
             f"--set text.name_or_path=FOLDER; for a trial without it use --set text.source=small."
         ) from None
-    _check_complete(config.name_or_path, sorted(loaded["missing_keys"]))
+    _check_complete(config, sorted(loaded["missing_keys"]))
     return bert, tokenizer.backend_tokenizer.to_str()
 
 
-def _check_complete(name: str, absent: list[str]) -> None:
+def _check_complete(config: TextConfig, absent: list[str]) -> None:
     """transformers fills absent weights with random numbers; only a pooler may be one of them."""
+    name = config.name_or_path
     if rest := [weight for weight in absent if not weight.startswith("pooler.")]:
         raise ConfigError(
             f"text.name_or_path = {name!r}: lacks {len(rest)} of a BERT's weights, such as {rest[0]}. "
             "Give a complete BERT."
         )
-    if absent:
+    if absent and config.pooling == "cls":
         warn(f"text.name_or_path = {name!r}: has no pooler; its pooler starts from random weights")

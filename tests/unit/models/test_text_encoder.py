@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from vlm3d_ct.models import TextEncoder, build, rebuild
 from vlm3d_ct.models.text_encoder import bert_from_json, pretrained_bert, small_bert
 from vlm3d_ct.text.regions import load_region_table
 from vlm3d_ct.text.report import Report
-from vlm3d_ct.text.tokenize import ReportTokenizer
+from vlm3d_ct.text.tokenize import ReportTokenizer, train_small_tokenizer
 
 
 def test_a_bert_from_a_folder_keeps_its_weights_and_its_vocabulary(bert_folder: Path):
@@ -133,13 +134,30 @@ def test_recomputing_the_layers_changes_nothing_in_the_gradient(bert_folder: Pat
         torch.testing.assert_close(plain, recomputed)
 
 
-def test_padding_changes_nothing():
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_padding_changes_nothing(pooling: Literal["cls", "mean"]):
     config = tiny_config().text
     torch.manual_seed(0)
-    encoder = TextEncoder(small_bert(config, 50, 0), embed_dim=24).eval()
+    encoder = TextEncoder(small_bert(config, 50, 0), embed_dim=24, pooling=pooling).eval()
     ids = torch.tensor([[2, 9, 8, 3]])
     padded = torch.tensor([[2, 9, 8, 3, 0, 0]])
     short = encoder(ids, torch.ones_like(ids), torch.zeros_like(ids))
     long = encoder(padded, (padded > 0).long(), torch.zeros_like(padded))
     torch.testing.assert_close(short.pooler_output, long.pooler_output)
     torch.testing.assert_close(short.last_hidden_state, long.last_hidden_state[:, :4])
+
+
+def test_mean_pooling_is_the_mean_of_the_real_tokens_and_leaves_no_unused_parameter():
+    config = tiny_config("text.pooling=mean")
+    built = build(config, small_tokenizer_json=train_small_tokenizer(["A nodule. No effusion."], 60))
+    encoder = built.model.text_encoder
+    ids = torch.tensor([[2, 9, 8, 3, 0, 0], [2, 9, 8, 7, 6, 3]])
+    read = encoder(ids, (ids > 0).long())
+    for row, length in ((0, 4), (1, 6)):
+        mean = sum(read.last_hidden_state[row, t] for t in range(length)) / length
+        torch.testing.assert_close(read.pooler_output[row], mean)
+    weights = torch.rand(read.pooler_output.shape, generator=torch.Generator().manual_seed(0))
+    (read.pooler_output * weights).sum().backward()
+    assert all(p.grad is not None for p in encoder.bert.parameters())
+    again = rebuild(config, built.bert_json)
+    again.load_state_dict(built.model.state_dict())
