@@ -101,7 +101,7 @@ def test_fine_tuning_starts_from_the_best_pre_trained_checkpoint(
     assert finetuned.returncode == 0, finetuned.stderr[-2000:]
     assert "new stage 'finetune' at epoch 0 with the weights of stage 'pretrain'" in finetuned.stdout
     assert "2 ranks x 16 pairs x 1 accumulated = 32 contrastive pairs per step" in finetuned.stdout
-    assert "38 volumes and 34 slices to train on" in finetuned.stdout
+    assert "38 volumes and 35 slices to train on" in finetuned.stdout
     assert "4 steps per epoch x 20 epochs = 80 steps" in finetuned.stdout
     content = load_checkpoint(experiment / "exp_log/finetune/checkpoint_last.pth")
     assert (content["stage"], content["step"]) == ("finetune", 80)

@@ -34,13 +34,24 @@ def _add_phantom(commands: Commands[argparse.ArgumentParser]) -> None:
         "Write a cohort of digital chest phantoms with masks, reports and labels, in the real formats.",
         "vlm3d-ct phantom data/phantoms --patients 1000 --slices 300 --seed 1",
     )
-    parser.add_argument("directory", metavar="DIR", help="a new or empty folder")
+    parser.add_argument("directory", metavar="DIR", help="a new or empty folder; with --append one written before")
     parser.add_argument("--patients", type=int, required=True, metavar="N", help="volumes, one a patient")
     parser.add_argument("--slices", type=int, default=0, metavar="N", help="2D slices of other patients")
     parser.add_argument(
         "--size", choices=("small", "full"), default="small", help="small: 32x96x96; full: 512x512 slices"
     )
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="cohorts of different seeds share no patient (default: 0)")
+    parser.add_argument(
+        "--hard", action="store_true", help="a test set: acquisition and wording from ranges that training never sees"
+    )
+    parser.add_argument("--rough_masks", action="store_true", help="region masks with the faults of automatic ones")
+    parser.add_argument(
+        "--headers",
+        choices=("true", "blank"),
+        default="true",
+        help="blank: stored values without geometry, and metadata.csv, as CT-RATE's first version has them",
+    )
+    parser.add_argument("--append", action="store_true", help="add N more to a cohort of the same settings")
     _add_workers(parser)
     parser.set_defaults(run=_phantom)
 
@@ -86,6 +97,10 @@ def _phantom(parsed: argparse.Namespace) -> int:
         slices=parsed.slices,
         size=parsed.size,
         seed=parsed.seed,
+        hard=parsed.hard,
+        headers=parsed.headers,
+        rough_masks=parsed.rough_masks,
+        append=parsed.append,
         workers=parsed.workers,
     )
     return 0

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, Float64
+from jaxtyping import Float32, Float64, Int64
 
 Field = Float32[np.ndarray, "..."]
 """One value per voxel of a grid, or of a plane or an axis that broadcasts over it."""
@@ -58,8 +58,8 @@ class Grid:
 
     @property
     def edge_mm(self) -> float:
-        """Width of a soft edge: one voxel in plane."""
-        return self.spacing_mm[2]
+        """Width of a soft edge: one voxel in the plane of the slices, which is where voxels are smallest."""
+        return min(self.spacing_mm)
 
     def _axis(self, axis: int) -> Float32[np.ndarray, " n"]:
         steps = np.arange(self.shape[axis], dtype=np.float32)
@@ -132,15 +132,72 @@ def capsule_depth(grid: Grid, start_mm: Triple, end_mm: Triple, radius_mm: Numbe
 
 
 def texture(grid: Grid, rng: np.random.Generator, wavelength_mm: Number) -> Field:
-    """A smooth random field of about mean 0 and standard deviation 1: eight plane waves, the same on every grid."""
-    total = np.zeros(grid.shape, dtype=np.float32)
-    for _ in range(8):
-        direction = rng.normal(size=3)
-        wave = 2 * math.pi / (wavelength_mm * rng.uniform(0.7, 1.4)) * direction / np.linalg.norm(direction)
-        kz, ky, kx = (np.float32(k) for k in wave)
-        phase = np.float32(rng.uniform(0, 2 * math.pi))
-        total += np.cos((grid.z * kz + grid.y * ky + phase) + grid.x * kx)
-    return total * np.float32(0.5)
+    """A smooth random field of about mean 0 and standard deviation 1: eight plane waves, the same on every grid.
+
+    cos(a + b) = cos a cos b - sin a sin b makes them one matrix product of what depends on (z, y) and what on x.
+    """
+    direction = rng.normal(size=(8, 3))
+    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+    wave_number = 2 * math.pi / (wavelength_mm * rng.uniform(0.7, 1.4, size=(8, 1)))
+    kz, ky, kx = (wave_number * direction).T.astype(np.float32)
+    phase = rng.uniform(0, 2 * math.pi, size=8).astype(np.float32)
+    plane = grid.z * kz + grid.y * ky + phase
+    line = kx[:, None] * grid.x[0]
+    waves = np.concatenate([np.cos(plane), -np.sin(plane)], axis=2)
+    return np.asarray(waves @ np.concatenate([np.cos(line), np.sin(line)]) * np.float32(0.5))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Polar:
+    """The planes of a grid in polar coordinates around an axis along z on the midline.
+
+    Attributes:
+        turn: directions in the plane, one for each bin: 0 to the back, positive to the left, pi to the front.
+        bin: the bin of each (y, x).
+        radius: distance of each (y, x) from the axis, in mm.
+    """
+
+    turn: Float32[np.ndarray, " bins"]
+    bin: Int64[np.ndarray, "y x"]
+    radius: Float32[np.ndarray, "y x"]
+
+    def depth(self, outline_mm: Float32[np.ndarray, "z bins"], across: Float32[np.ndarray, " bins"]) -> Field:
+        """Depth inside a body whose surface is ``outline_mm`` from the axis, where it is star-shaped around it.
+
+        Args:
+            outline_mm: radius by height and direction.
+            across: cosine of the angle between radius and normal of the surface, by direction.
+        """
+        table = outline_mm * across
+        depth = np.take(table, self.bin, axis=1)
+        depth -= across[self.bin] * self.radius
+        return depth
+
+
+COARSE_BINS, FINE_BINS, FINE_EDGE_MM = 360, 1440, 2.0
+
+
+def polar(grid: Grid, pole_y: Number) -> Polar:
+    """The grid's planes around an axis at ``pole_y``."""
+    bins = FINE_BINS if grid.edge_mm < FINE_EDGE_MM else COARSE_BINS
+    y, x = grid.y[0] - np.float32(pole_y), grid.x[0]
+    place = (np.arctan2(x, y) + np.float32(math.pi)) * np.float32(bins / (2 * math.pi))
+    turn = (np.arange(bins, dtype=np.float32) + np.float32(0.5)) * np.float32(2 * math.pi / bins) - np.float32(math.pi)
+    chosen = np.clip(place.astype(np.int64), 0, bins - 1)
+    return Polar(turn=turn, bin=chosen, radius=np.sqrt(x * x + y * y))
+
+
+def across_outline(outline_mm: Float32[np.ndarray, " bins"]) -> Float32[np.ndarray, " bins"]:
+    """Cosine of the angle between the radius and the normal of a closed outline, by direction."""
+    bins = len(outline_mm)
+    slope = (np.roll(outline_mm, -1) - np.roll(outline_mm, 1)) * np.float32(bins / (4 * math.pi))
+    return np.asarray(outline_mm / np.sqrt(outline_mm**2 + slope**2))
+
+
+def smoothstep(value: Field | Number, low: Number, high: Number) -> Field:
+    """0 below ``low``, 1 above ``high``, and a smooth rise between."""
+    t = np.clip((np.asarray(value, dtype=np.float32) - low) / (high - low), 0, 1).astype(np.float32)
+    return np.asarray(t * t * (3 - 2 * t))
 
 
 def unit_axes(normal: Triple) -> Float64[np.ndarray, "3 3"]:

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
 from vlm3d_ct.phantom import tissue
 from vlm3d_ct.phantom.grid import Triple
+
+Phase = Literal["plain", "venous", "arterial"]
+Arms = Literal["up", "down"]
+Habitus = Literal["slim", "average", "obese"]
+
+PHASE_SHARES: dict[Phase, float] = {"plain": 0.62, "venous": 0.22, "arterial": 0.16}
+ARMS_DOWN_SHARE = 0.12
+PROMINENT_FISSURE_SHARE = 0.15
+SLIM_BELOW, OBESE_ABOVE = 20.0, 30.0
+"""Body mass index in kg/m2."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +54,30 @@ class Heart:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Patient:
-    """One anatomy, in mm in the patient's frame (see `grid`), and how it was scanned.
+class Blood:
+    """Intensity of blood by where it is, in HU: the bolus reaches the chambers one after the other.
 
     Attributes:
-        sex: decides whether there are breasts.
+        left: pulmonary veins, left heart, aorta and its branches.
+        right: right heart and pulmonary arteries.
+        upper_veins: superior vena cava and its tributaries, through which the bolus comes.
+        lower_veins: inferior vena cava, hepatic and portal veins.
+    """
+
+    left: float
+    right: float
+    upper_veins: float
+    lower_veins: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patient:
+    """One anatomy, in mm in the patient's frame (see `grid`), and how the patient was prepared for the scan.
+
+    Attributes:
+        sex: ``female`` or ``male``; decides whether there are breasts.
+        age_years: sets bone density and the calcium in costal cartilage.
+        body_mass_index: kg/m2.
         cavity_half_width, cavity_half_depth: half axes of the thoracic cavity below the apices.
         apex_z: top of the lungs.
         diaphragm_z: height of the central tendon.
@@ -56,18 +86,25 @@ class Patient:
         fissure_z, fissure_slope: height of the oblique fissures at mid chest (right, left), and
             their rise towards the back.
         horizontal_z: height of the horizontal fissure.
+        prominent_fissure: whether the fissures are thick enough to be taken for a lesion; they are normal.
         fat, muscle: thickness of the layers of the chest wall.
-        rib_phase: height of one rib's back end.
+        visceral_fat: fat around organs and heart, 0 little to 1 much.
+        muscle_hu: intensity of muscle, lower where fat lies between its fibres.
+        sponge_hu: intensity of the vertebrae's spongy bone.
+        cartilage_calcium: calcified share of the costal cartilage, 0 to 1.
+        kyphosis: mm by which the spine at mid chest lies behind its ends.
+        rib_phase: height of one disc and of the ribs at it.
         heart: the healthy heart.
-        enhanced: whether contrast medium was given.
-        blood_hu: intensity of blood.
-        lung_hu: intensity of lung at mid chest.
-        noise_hu: standard deviation of the scanner's noise.
-        view_z_mm, view_xy_mm: extent of the scan.
-        view_centre_mm: centre of the scan.
+        phase: of contrast medium: none, late, or in the arteries.
+        blood: intensity of blood.
+        arms: above the head or beside the body.
+        lung_hu: intensity of lung tissue without visible vessels at mid chest.
+        seed: of textures and of where small normal things lie.
     """
 
     sex: str
+    age_years: float
+    body_mass_index: float
     cavity_half_width: float
     cavity_half_depth: float
     apex_z: float
@@ -78,21 +115,42 @@ class Patient:
     fissure_z: tuple[float, float]
     fissure_slope: tuple[float, float]
     horizontal_z: float
+    prominent_fissure: bool
     fat: float
     muscle: float
+    visceral_fat: float
+    muscle_hu: float
+    sponge_hu: float
+    cartilage_calcium: float
+    kyphosis: float
     rib_phase: float
     heart: Heart
-    enhanced: bool
-    blood_hu: float
+    phase: Phase
+    blood: Blood
+    arms: Arms
     lung_hu: float
-    noise_hu: float
-    view_z_mm: float
-    view_xy_mm: float
-    view_centre_mm: Triple
+    seed: int
+
+    @property
+    def enhanced(self) -> bool:
+        """Whether contrast medium was given."""
+        return self.phase != "plain"
+
+    @property
+    def blood_hu(self) -> float:
+        """Intensity of blood in the left heart and the aorta."""
+        return self.blood.left
+
+    @property
+    def habitus(self) -> Habitus:
+        """Build by body mass index: below 20 kg/m2 slim, above 30 obese."""
+        if self.body_mass_index < SLIM_BELOW:
+            return "slim"
+        return "obese" if self.body_mass_index > OBESE_ABOVE else "average"
 
     @property
     def body_half_width(self) -> float:
-        """Half width of the trunk with muscle, fat and skin."""
+        """Half width of the trunk with muscle, fat and skin; arms beside the body come on top."""
         return self.cavity_half_width + 12 + self.muscle + 0.8 * self.fat
 
     @property
@@ -101,20 +159,28 @@ class Patient:
         return self.cavity_half_depth + 14 + self.muscle + self.fat
 
 
-def draw_patient(rng: np.random.Generator) -> Patient:
-    """A random healthy patient: an adult chest of 20 to 28 cm inner width, cardiothoracic ratio below one half."""
-    sex = "female" if rng.random() < 0.5 else "male"
-    size = float(np.clip(rng.normal(0.97 if sex == "female" else 1.02, 0.045), 0.88, 1.1))
-    half_width = 122 * size + rng.uniform(-6, 6)
-    half_depth = 84 * size + rng.uniform(-5, 7)
+def draw_patient(rng: np.random.Generator, phases: tuple[Phase, ...] = tuple(PHASE_SHARES)) -> Patient:
+    """A random healthy patient: an adult chest of 20 to 28 cm inner width, cardiothoracic ratio below one half.
+
+    Age, sex and build are those of adults who get a chest CT; everything else varies around them independently.
+
+    Args:
+        rng: where the draws come from.
+        phases: of contrast medium that may occur, in proportion to their shares.
+    """
+    female = bool(rng.random() < 0.5)
+    age = float(np.clip(rng.normal(57, 16), 18, 92))
+    index = float(np.clip(26.3 * np.exp(rng.normal(0, 0.17)), 17, 42))
+    size = float(np.clip(rng.normal(0.97 if female else 1.02, 0.045), 0.88, 1.1))
     diaphragm_z = -70 + rng.normal(0, 7)
-    fat, muscle = 5 + 24 * rng.beta(1.6, 2.4), rng.uniform(9, 15)
-    enhanced = bool(rng.random() < 0.35)
-    half_view = max(half_width + 12 + muscle + 0.8 * fat + 8, rng.uniform(172, 182))
+    shares = np.array([PHASE_SHARES[phase] for phase in phases])
+    phase = phases[rng.choice(len(phases), p=shares / shares.sum())]
     return Patient(
-        sex=sex,
-        cavity_half_width=half_width,
-        cavity_half_depth=half_depth,
+        sex="female" if female else "male",
+        age_years=age,
+        body_mass_index=index,
+        cavity_half_width=122 * size + rng.uniform(-6, 6),
+        cavity_half_depth=84 * size + rng.uniform(-5, 7),
         apex_z=110 + rng.uniform(-7, 7),
         diaphragm_z=diaphragm_z,
         dome_right=rng.uniform(12, 24),
@@ -123,24 +189,46 @@ def draw_patient(rng: np.random.Generator) -> Patient:
         fissure_z=(rng.uniform(-18, 0), rng.uniform(-16, 4)),
         fissure_slope=(rng.uniform(0.85, 1.2), rng.uniform(0.85, 1.2)),
         horizontal_z=rng.uniform(0, 16),
-        fat=fat,
-        muscle=muscle,
+        prominent_fissure=bool(rng.random() < PROMINENT_FISSURE_SHARE),
+        fat=float(np.clip(3 + (index - 17) * (1.3 if female else 1.05) + rng.normal(0, 2), 4, 30)),
+        muscle=float(np.clip(rng.uniform(10, 15) + (0 if female else 1) - 0.03 * (age - 50), 8, 16)),
+        visceral_fat=float(np.clip((index - 19) / 16 + 0.004 * (age - 50) + rng.normal(0, 0.1), 0.05, 1)),
+        muscle_hu=float(np.clip(tissue.MUSCLE - 0.2 * (age - 50) + rng.normal(0, 4), 34, 62)),
+        sponge_hu=float(np.clip(tissue.sponge_hu(age) + rng.normal(0, 25), 50, 290)),
+        cartilage_calcium=float(np.clip((age - 38) / 60 + rng.normal(0, 0.12), 0, 0.85)),
+        kyphosis=float(np.clip(rng.uniform(4, 11) + 0.08 * (age - 50), 3, 15)),
         rib_phase=rng.uniform(0, 24),
         heart=_draw_heart(rng, diaphragm_z, size),
-        enhanced=enhanced,
-        blood_hu=tissue.ENHANCED_BLOOD + rng.uniform(-30, 35) if enhanced else tissue.BLOOD + rng.uniform(-6, 6),
-        lung_hu=tissue.LUNG + rng.uniform(-15, 25),
-        noise_hu=rng.uniform(8, 20),
-        view_z_mm=rng.uniform(296, 314),
-        view_xy_mm=2 * half_view,
-        view_centre_mm=(rng.uniform(-3, 3), rng.uniform(-5, 5), rng.uniform(-3, 3)),
+        phase=phase,
+        blood=_draw_blood(rng, phase),
+        arms="down" if rng.random() < ARMS_DOWN_SHARE else "up",
+        lung_hu=tissue.LUNG + rng.uniform(-10, 15),
+        seed=int(rng.integers(2**62)),
     )
 
 
 def _draw_heart(rng: np.random.Generator, diaphragm_z: float, size: float) -> Heart:
-    scale = size * float(np.clip(rng.normal(1, 0.04), 0.92, 1.08))
+    scale = size * float(np.clip(rng.normal(1, 0.035), 0.92, 1.06))
     return Heart(
         centre_mm=(diaphragm_z + 37 + rng.uniform(-3, 3), -20 + rng.uniform(-4, 4), 19 + rng.uniform(-4, 4)),
-        half_mm=(58 * scale, 43 * scale, 45 * scale),
+        half_mm=(59 * scale, 44 * scale, 46 * scale),
         scale=scale,
+    )
+
+
+def _draw_blood(rng: np.random.Generator, phase: Phase) -> Blood:
+    """Plain: all alike. Venous: nearly mixed. Arterial: the bolus in the arteries, the lower veins not yet reached."""
+    if phase == "plain":
+        blood = tissue.BLOOD + rng.uniform(-7, 7)
+        return Blood(left=blood, right=blood, upper_veins=blood, lower_veins=blood)
+    if phase == "venous":
+        left = tissue.VENOUS_PHASE_BLOOD + rng.uniform(-25, 35)
+        right, upper, lower = (left * rng.uniform(low, 1.0) for low in (0.94, 0.85, 0.8))
+        return Blood(left=left, right=right, upper_veins=upper, lower_veins=lower)
+    left = tissue.ARTERIAL_PHASE_BLOOD + rng.uniform(-70, 90)
+    return Blood(
+        left=left,
+        right=left * rng.uniform(0.6, 1.1),
+        upper_veins=left * rng.uniform(0.5, 1.8),
+        lower_veins=tissue.BLOOD + rng.uniform(0, 60),
     )

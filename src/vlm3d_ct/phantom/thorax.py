@@ -1,176 +1,213 @@
-"""The trunk: body wall, thoracic cavity, mediastinum, diaphragm, and the lungs with their lobes."""
+"""The thoracic cavity and the lungs in it, with their lobes: between mediastinum, diaphragm and chest wall."""
 
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Int64, UInt8
 
 from vlm3d_ct.phantom import tissue
 from vlm3d_ct.phantom.canvas import Canvas
-from vlm3d_ct.phantom.grid import Field, Grid, Number, ellipsoid_depth, unit_axes
+from vlm3d_ct.phantom.grid import Box, Field, Grid, Number, across_outline, polar, smoothstep, texture
+from vlm3d_ct.phantom.landmarks import HEART_AXES, aorta_path, aorta_radius, diaphragm_surface, spine_y
 from vlm3d_ct.phantom.patient import Patient
+from vlm3d_ct.phantom.region_ids import MEDIASTINUM, PLEURA
+from vlm3d_ct.phantom.tubes import Near, member, paint_near
+from vlm3d_ct.seeding import random_stream
 
-PLEURA, MEDIASTINUM, CHEST_WALL = 7, 12, 17
+POLE_Y = 8.0
+"""The axis around which cavity and trunk are described lies this far behind mid chest."""
 PLEURA_MM = 4.0
 """Thickness of the pleural shell in the mask, at least a voxel; the anatomical pleura is far thinner."""
-SPINE_Y = 62.0
-"""Where the vertebral bodies' centres are, at the mean depth of the cavity."""
-BODY_POWER = 2.4
 CAVITY_POWER = 2.2
-HEART_AXES = unit_axes((-0.35, -0.5, 0.8))
-"""Directions of the heart's half axes: the long one points down, forwards and to the left."""
+SPINE_MARGIN_MM, HEART_MARGIN_MM, AORTA_MARGIN_MM = 21.0, 6.0, 3.0
+"""From the centre of a vertebral body, the heart and the aorta to the lung."""
+CAGE_MM, FAR_MM = 16.0, np.float32(-99)
+"""Ribs and what is between them lie this close to the cavity; depths further out are not computed."""
+RESOLUTION_MM = 1.3
+"""Width over which a scanner with a standard kernel spreads an edge."""
+TEXTURE_MM = 70.0
+"""Wavelength of the slow changes of the lung's density."""
 
 
-def _smoothstep(value: Field, low: Number, high: Number) -> Field:
-    t = np.clip((value - low) / (high - low), 0, 1).astype(np.float32)
-    return np.asarray(t * t * (3 - 2 * t))
+def cavity_radius(patient: Patient, z: Field, turn: Field) -> Float32[np.ndarray, "..."]:
+    """Radius of the thoracic cavity from its axis at heights z, in directions (0 back, pi front, positive left).
+
+    A superellipse whose front recedes towards the head, and which closes in a blunt dome at the apices.
+    """
+    t = np.clip((z + 20) / np.float32(patient.apex_z + 20), 0, 1)
+    taper = np.sqrt(np.maximum(1 - t**2.4, np.float32(1e-4)))
+    shift = 10 * t * t - POLE_Y
+    width = patient.cavity_half_width * taper * (1 + np.float32(0.04) * smoothstep(-z, 20, 90))
+    front = patient.cavity_half_depth * taper * (1 - np.float32(0.16) * smoothstep(z, -40, 80)) - shift
+    back = patient.cavity_half_depth * taper + shift
+    return superellipse(width, front, back, turn, CAVITY_POWER)
 
 
-def spine_y(patient: Patient) -> float:
-    """Distance of the vertebral bodies' centres behind mid chest, in mm."""
-    return SPINE_Y + 0.8 * (patient.cavity_half_depth - 84)
-
-
-def body_axes(patient: Patient, z: Field) -> tuple[Field, Field]:
-    """Half width and half depth of the trunk at heights z: wider and flatter at the shoulders, narrow at the neck."""
-    shoulder, neck = _smoothstep(z, 40, 95), _smoothstep(z, 105, 165)
-    width = patient.body_half_width + 6 * shoulder - 70 * neck
-    depth = patient.body_half_depth - 22 * shoulder - 18 * neck
-    return width, depth
-
-
-def body_depth(patient: Patient, grid: Grid) -> Field:
-    """Depth below the skin, breasts included."""
-    width, depth = body_axes(patient, grid.z)
-    y = grid.y - 16 * _smoothstep(grid.z, 40, 95)
-    q = np.abs(grid.x / width) ** BODY_POWER + np.abs(y / depth) ** BODY_POWER
-    q **= np.float32(1 / BODY_POWER)
-    trunk = (1 - q) * np.sqrt(width * depth)
-    if patient.sex == "female":
-        for side in (-1, 1):
-            centre = (-5.0, -patient.body_half_depth + 14, side * 72.0)
-            half = (58.0, 26.0 + 0.6 * patient.fat, 50.0)
-            box = grid.box_around(centre, half)
-            part = grid.crop(box)
-            trunk[box] = np.maximum(trunk[box], ellipsoid_depth(part, centre, half))
-    return np.asarray(trunk, dtype=np.float32)
+def superellipse(width: Field, front: Field, back: Field, turn: Field, power: Number) -> Float32[np.ndarray, "..."]:
+    """Radius of a superellipse with these half axes (at least 0.5 mm), in directions as `cavity_radius` has them."""
+    sine, cosine = np.abs(np.sin(turn)), np.cos(turn)
+    p = np.float32(power)
+    across, depth = (np.maximum(half, np.float32(0.5)) ** -p for half in (width, np.where(cosine < 0, front, back)))
+    return np.asarray((sine**p * across + np.abs(cosine) ** p * depth) ** (-1 / p), dtype=np.float32)
 
 
 def cavity_depth(patient: Patient, grid: Grid) -> Field:
-    """Depth inside the thoracic wall: an ellipse that closes in a blunt dome at the apices."""
-    t = np.clip((grid.z + 20) / np.float32(patient.apex_z + 20), 0, 1)
-    taper = np.maximum((1 - t**2.4), 1e-4) ** np.float32(0.5)
-    width, depth = patient.cavity_half_width * taper, patient.cavity_half_depth * taper
-    y = grid.y - 10 * t * t
-    q = np.abs(grid.x / width) ** CAVITY_POWER + np.abs(y / depth) ** CAVITY_POWER
-    q **= np.float32(1 / CAVITY_POWER)
-    return np.asarray((1 - q) * np.sqrt(width * depth), dtype=np.float32)
+    """Depth inside the thoracic wall."""
+    around = polar(grid, POLE_Y)
+    level = np.zeros((1, 1), dtype=np.float32)
+    across = across_outline(cavity_radius(patient, level, around.turn[None])[0])
+    return around.depth(cavity_radius(patient, grid.z[:, :, 0], around.turn[None]), across)
+
+
+def mediastinum_reach(patient: Patient, grid: Grid, side: int) -> Float32[np.ndarray, "z y"]:
+    """How far the mediastinum reaches from the midline to one side (-1 right, 1 left) at each (z, y)."""
+    z, y = grid.z[:, :, 0], grid.y[:, :, 0]
+    high = smoothstep(z, -20, 35)
+    half_width = 15 + (patient.mediastinum_half_width - 20) * high + 6 * smoothstep(z, 55, 95)
+    inside = 1 - ((y - 18 + 26 * high) / (36 + 24 * high)) ** 2
+    reach = (half_width + 2 * side) * np.sqrt(np.maximum(inside, 0))
+    np.maximum(reach, np.where(y < -20, np.float32(1.2), np.float32(3)), out=reach)
+    behind = y - spine_y(patient, z)
+    spine = np.sqrt(np.maximum(np.float32(SPINE_MARGIN_MM**2) - behind * behind, 0))
+    np.maximum(reach, np.where(behind > 0, SPINE_MARGIN_MM + np.float32(0.2) * behind, spine), out=reach)
+    if side > 0:
+        descending = np.array(aorta_path(patient)[7:], dtype=np.float32)[::-1]
+        centre_y, centre_x = (np.interp(z, descending[:, 0], descending[:, axis]) for axis in (1, 2))
+        radius = 0.93 * aorta_radius(patient) + AORTA_MARGIN_MM
+        aorta = centre_x + np.sqrt(np.maximum(radius**2 - (y - centre_y) ** 2, 0))
+        np.maximum(reach, np.where((np.abs(y - centre_y) < radius) & (z < 45), aorta, 0), out=reach)
+    np.maximum(reach, _heart_reach(patient, z, y, side), out=reach)
+    return np.asarray(reach, dtype=np.float32)
+
+
+def _heart_reach(patient: Patient, z: Field, y: Field, side: int) -> Field:
+    """How far the heart with its fat reaches to one side: the root of the ellipsoid's equation in x; 0 beside it."""
+    cz, cy, cx = patient.heart.centre_mm
+    scaled = HEART_AXES / (np.array(patient.heart.half_mm) + HEART_MARGIN_MM)[:, None]
+    az, ay, ax = (column[:, None, None].astype(np.float32) for column in scaled.T)
+    rest = az * (z - np.float32(cz)) + ay * (y - np.float32(cy))
+    a, b, c = float((ax * ax).sum()), (ax * rest).sum(0), (rest * rest).sum(0) - 1
+    inside = b * b - np.float32(a) * c
+    return np.where(inside > 0, side * (cx - b / a) + np.sqrt(np.maximum(inside, 0)) / a, 0)
 
 
 def mediastinum_depth(patient: Patient, grid: Grid) -> Field:
-    """Depth inside what parts the lungs: a column of vessels and fat, the heart, the spine, the aorta."""
-    half_width = patient.mediastinum_half_width + 8 * _smoothstep(grid.z, 40, 100)
-    q2 = ((grid.x - 2) / half_width) ** 2 + ((grid.y + 8) / np.float32(62)) ** 2
-    total = np.asarray((1 - np.sqrt(q2)) * half_width, dtype=np.float32)
-    junction = np.minimum(5 - np.abs(grid.x - 1), -20 - grid.y)
-    np.maximum(total, junction, out=total)
-    spine = 22 - np.sqrt(grid.x**2 + (grid.y - np.float32(spine_y(patient))) ** 2)
-    np.maximum(total, spine, out=total)
-    descending = np.minimum(17 - np.sqrt((grid.x - 24) ** 2 + (grid.y - np.float32(46)) ** 2), 60 - grid.z)
-    np.maximum(total, descending, out=total)
-    heart, margin = patient.heart, 7.0
-    half = (heart.half_mm[0] + margin, heart.half_mm[1] + margin, heart.half_mm[2] + margin)
-    box = grid.box_around(heart.centre_mm, (max(half) + 10,) * 3)
-    inside = ellipsoid_depth(grid.crop(box), heart.centre_mm, half, HEART_AXES)
-    total[box] = np.maximum(total[box], inside)
+    """Depth inside what parts the lungs, along x: vessels and fat, the heart, the spine, the aorta."""
+    total = np.empty(grid.shape, dtype=np.float32)
+    left = int(np.searchsorted(grid.x[0, 0], 0))
+    np.add(mediastinum_reach(patient, grid, -1)[:, :, None], grid.x[:, :, :left], out=total[:, :, :left])
+    np.subtract(mediastinum_reach(patient, grid, 1)[:, :, None], grid.x[:, :, left:], out=total[:, :, left:])
     return total
-
-
-def diaphragm_surface(patient: Patient, grid: Grid) -> Float32[np.ndarray, "1 y x"]:
-    """Height of the diaphragm at each (y, x): two domes that fall off steeply towards the wall."""
-    q2 = (grid.x / np.float32(patient.cavity_half_width)) ** 2 + (grid.y / np.float32(patient.cavity_half_depth)) ** 2
-    surface = patient.diaphragm_z - 55 * np.minimum(q2, 1.4) ** 2
-    for side, rise in ((-1, patient.dome_right), (1, patient.dome_left)):
-        dome = np.exp(-(((grid.x - side * 66) / 42) ** 2) - ((grid.y - 5) / 60) ** 2)
-        surface = surface + rise * dome
-    return np.asarray(surface, dtype=np.float32)
 
 
 def lung_depth(patient: Patient, grid: Grid, cavity: Field, mediastinum: Field) -> Field:
     """Depth inside the lungs: in the cavity, beside the mediastinum, above the diaphragm."""
-    above = (grid.z - diaphragm_surface(patient, grid)) * np.float32(0.75)
-    depth = np.minimum(cavity - 1, above)
+    depth = grid.z - diaphragm_surface(patient, grid)
+    depth *= np.float32(0.75)
+    np.minimum(depth, cavity - np.float32(1), out=depth)
     return np.asarray(np.minimum(depth, -mediastinum, out=depth))
 
 
-def oblique_height(patient: Patient, grid: Grid, side: int) -> Float32[np.ndarray, "z y 1"]:
-    """Height above the oblique fissure of the right (0) or left (1) lung: it rises towards the back."""
-    surface = patient.fissure_z[side] + patient.fissure_slope[side] * grid.y - 0.0012 * grid.y**2
-    return np.asarray(grid.z - surface, dtype=np.float32)
+def oblique_surface(patient: Patient, grid: Grid, side: int) -> Float32[np.ndarray, "1 y x"]:
+    """Height of the oblique fissure of the right (0) or left (1) lung: it rises to the back and falls to the side."""
+    rise = patient.fissure_slope[side] * grid.y - np.float32(0.0012) * grid.y**2
+    aside = np.abs(grid.x) - 55
+    return np.asarray(patient.fissure_z[side] + rise - np.float32(0.12) * aside - np.float32(0.0012) * aside**2)
 
 
-def lobe_ids(patient: Patient, grid: Grid) -> np.ndarray:
+def horizontal_surface(patient: Patient, grid: Grid) -> Float32[np.ndarray, "1 y x"]:
+    """Height of the horizontal fissure of the right lung, a shallow dome."""
+    dome = ((grid.x + 60) / 60) ** 2 + ((grid.y + 30) / 60) ** 2
+    return np.asarray(patient.horizontal_z + 4 + np.float32(0.06) * (grid.y + 40) - np.float32(5) * dome)
+
+
+def lobe_ids(patient: Patient, grid: Grid) -> UInt8[np.ndarray, "z y x"]:
     """Lobe ids 1..5 by fissures and side alone, for every voxel of the grid."""
-    horizontal = grid.z - (patient.horizontal_z + 0.08 * (grid.y + 40))
-    right_upper = np.where(horizontal > 0, 1, 2)
-    right = np.where(oblique_height(patient, grid, 0) > 0, right_upper, 3)
-    left = np.where(oblique_height(patient, grid, 1) > 0, 4, 5)
-    return np.where(grid.x < 0, right, left).astype(np.uint8)
+    ids = np.empty(grid.shape, dtype=np.uint8)
+    middle = int(np.searchsorted(grid.x[0, 0], 0))
+    right, left = (grid.crop((slice(0, grid.shape[0]), slice(0, grid.shape[1]), columns))
+                   for columns in (slice(0, middle), slice(middle, grid.shape[2])))  # fmt: skip
+    upper = np.where(grid.z > horizontal_surface(patient, right), np.uint8(1), np.uint8(2))
+    ids[:, :, :middle] = np.where(grid.z > oblique_surface(patient, right, 0), upper, np.uint8(3))
+    ids[:, :, middle:] = np.where(grid.z > oblique_surface(patient, left, 1), np.uint8(4), np.uint8(5))
+    return ids
 
 
-def find_lungs(canvas: Canvas, patient: Patient) -> Field:
-    """Set the canvas's lobes and its depths in the cavity and in the mediastinum; returns the depth in the lungs."""
-    grid = canvas.grid
-    canvas.cavity_depth = cavity_depth(patient, grid)
-    canvas.mediastinum_depth = mediastinum_depth(patient, grid)
-    lungs = lung_depth(patient, grid, canvas.cavity_depth, canvas.mediastinum_depth)
-    canvas.lobes = np.where(lungs > 0, lobe_ids(patient, grid), np.uint8(0))
-    return lungs
+def find_lungs(canvas: Canvas, patient: Patient) -> tuple[Box, Field]:
+    """Set the canvas's lobes, and its depths in the cavity and in the mediastinum, at least `FAR_MM`.
+
+    Returns:
+        The box of the rib cage, and the depth in the lungs there.
+    """
+    width, depth = 1.04 * patient.cavity_half_width + CAGE_MM, patient.cavity_half_depth + CAGE_MM
+    box = canvas.grid.box((-1e4, -depth, -width), (patient.apex_z + CAGE_MM, depth + 10, width))
+    part = canvas.grid.crop(box)
+    for field in (canvas.cavity_depth, canvas.mediastinum_depth):
+        field.fill(FAR_MM)
+    canvas.lobes.fill(0)
+    cavity, mediastinum = cavity_depth(patient, part), mediastinum_depth(patient, part)
+    lungs = lung_depth(patient, part, cavity, mediastinum)
+    np.maximum(cavity, FAR_MM, out=canvas.cavity_depth[box])
+    np.maximum(mediastinum, FAR_MM, out=canvas.mediastinum_depth[box])
+    np.multiply(lobe_ids(patient, part), lungs > 0, out=canvas.lobes[box])
+    return box, lungs
 
 
-def paint_trunk(canvas: Canvas, patient: Patient) -> None:
-    """Paint skin, fat and muscle, the cavity's fat, and the lungs, and set their region ids."""
-    grid, whole = canvas.grid, canvas.whole()
-    body = body_depth(patient, grid)
-    canvas.paint(whole, body, tissue.SKIN, label=CHEST_WALL)
-    canvas.paint(whole, body - np.float32(2.5), tissue.FAT)
-    canvas.paint(whole, body - np.float32(patient.fat), tissue.MUSCLE)
-    for side in (-1, 1):  # supraclavicular fat
-        canvas.ellipsoid((122, -8, side * 62), (26, 20, 30), tissue.FAT, within=(CHEST_WALL,))
-    _paint_breasts(canvas, patient)
-    lungs = find_lungs(canvas, patient)
-    canvas.paint(whole, canvas.cavity_depth, tissue.FAT)
-    aerated = np.float32(patient.lung_hu) + np.float32(tissue.LUNG_GRADIENT_PER_MM) * grid.y
-    canvas.paint(whole, lungs, np.asarray(aerated))
-    _label_trunk(canvas, patient, lungs)
+def paint_cavity(canvas: Canvas, patient: Patient) -> None:
+    """Paint the cavity's fat and the lungs, and set their region ids; below the diaphragm is background."""
+    box, lungs = find_lungs(canvas, patient)
+    part = canvas.grid.crop(box)
+    canvas.paint(box, canvas.cavity_depth[box], tissue.FAT)
+    aerated = texture(part, random_stream("phantom lung", patient.seed), TEXTURE_MM)
+    aerated *= np.float32(tissue.LUNG_TEXTURE)
+    aerated += np.float32(patient.lung_hu) + np.float32(tissue.LUNG_GRADIENT_PER_MM) * part.y
+    canvas.paint(box, lungs, aerated)
+    _label_cavity(canvas, patient, box, lungs)
 
 
-def _label_trunk(canvas: Canvas, patient: Patient, lungs: Field) -> None:
-    """Set the ids of mediastinum, lobes and pleura; what lies below the diaphragm becomes background."""
-    labels, cavity = canvas.labels, canvas.cavity_depth
-    height = canvas.grid.z - diaphragm_surface(patient, canvas.grid)
-    inside = cavity > 0
-    labels[inside] = 0
-    labels[inside & (height > 0)] = MEDIASTINUM
-    np.copyto(labels, canvas.lobes, where=canvas.lobes > 0)
-    shell = max(PLEURA_MM, 1.2 * canvas.grid.edge_mm)
-    near_wall = np.minimum(cavity, height * np.float32(0.75))
-    labels[(near_wall < shell) & (lungs > 0)] = PLEURA
-    labels[(near_wall <= 0) & (near_wall > -1.5) & (canvas.mediastinum_depth < -2) & (cavity > -1.5)] = PLEURA
+def _label_cavity(canvas: Canvas, patient: Patient, box: Box, lungs: Field) -> None:
+    labels, lobes, cavity = (field[box] for field in (canvas.labels, canvas.lobes, canvas.cavity_depth))
+    part = canvas.grid.crop(box)
+    above = part.z - diaphragm_surface(patient, part)
+    np.copyto(labels, (above > 0) * np.uint8(MEDIASTINUM), where=cavity > 0)
+    np.copyto(labels, lobes, where=lobes > 0)
+    above *= np.float32(0.75)
+    near_wall = np.minimum(cavity, above, out=above)
+    shell = max(PLEURA_MM, 1.2 * part.edge_mm)
+    np.copyto(labels, np.uint8(PLEURA), where=(near_wall < shell) & (lungs > 0))
+    rim = (near_wall <= 0) & (near_wall > -1.5) & (canvas.mediastinum_depth[box] < -2)
+    np.copyto(labels, np.uint8(PLEURA), where=rim)
 
 
 def paint_fissures(canvas: Canvas, patient: Patient) -> None:
     """Paint the fissures as thin lines; on a coarse grid they fade as they do on thick slices."""
     grid = canvas.grid
-    strength = min(1.0, 1.5 / grid.edge_mm)
-    for side, lobes in ((0, (1, 2, 3)), (1, (4, 5))):
-        line = 0.8 - 0.7 * np.abs(oblique_height(patient, grid, side))
-        where = np.isin(canvas.lobes, lobes)
-        canvas.paint(canvas.whole(), line, tissue.FISSURE, where=where, strength=strength)
+    half_mm, hu = (1.5, tissue.PROMINENT_FISSURE) if patient.prominent_fissure else (0.5, tissue.FISSURE)
+    strength = min(1.0, 2 * half_mm / max(grid.edge_mm, RESOLUTION_MM))
+    sheets = (
+        (oblique_surface(patient, grid, 0), (1, 2, 3), patient.fissure_slope[0]),
+        (oblique_surface(patient, grid, 1), (4, 5), patient.fissure_slope[1]),
+        (horizontal_surface(patient, grid), (1, 2), 0.25),
+    )
+    for surface, lobes, slope in sheets:
+        near = _near_sheet(grid, surface[0], half_mm, slope)
+        near = near.where(member(lobes)[canvas.lobes.reshape(-1)[near.voxel]])
+        paint_near(canvas, near, hu, strength=strength)
 
 
-def _paint_breasts(canvas: Canvas, patient: Patient) -> None:
-    if patient.sex == "female":
-        for side in (-1, 1):
-            centre = (-5.0, -patient.body_half_depth + 4 - 0.3 * patient.fat, side * 74.0)
-            canvas.ellipsoid(centre, (24.0, 10.0, 22.0), tissue.BREAST_GLAND, within=(CHEST_WALL,))
+def _near_sheet(grid: Grid, surface_mm: Float32[np.ndarray, "y x"], half_mm: Number, slope: Number) -> Near:
+    """The voxels of the grid in a sheet of this half thickness along a surface of about this slope."""
+    z0, dz = (np.float32(triple[0]) for triple in (grid.origin_mm, grid.spacing_mm))
+    upright = np.float32((1 + slope**2) ** -0.5)
+    place = (surface_mm - z0) / dz
+    nearest = np.rint(place).astype(np.int64)
+    reach = int(np.ceil((half_mm + grid.edge_mm / 2) / upright / grid.spacing_mm[0] - 0.5))
+    plane = np.arange(place.size).reshape(place.shape)
+    parts: list[tuple[Int64[np.ndarray, " n"], Field]] = []
+    for step in range(-max(0, reach), max(0, reach) + 1):
+        index = nearest + step
+        depth = np.float32(half_mm) - np.abs(index - place).astype(np.float32) * dz * upright
+        inside = (index >= 0) & (index < grid.shape[0]) & (depth > -grid.edge_mm / 2)
+        parts.append(((index * place.size + plane)[inside], depth[inside]))
+    voxel, depth = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Near(voxel=voxel, depth_mm=depth.astype(np.float32), tube=np.zeros_like(voxel))

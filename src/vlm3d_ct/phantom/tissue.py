@@ -1,45 +1,71 @@
-"""Hounsfield units of tissues, without contrast medium unless said.
+"""Hounsfield units of tissues at 120 kVp, without contrast medium unless said.
 
-Sources: water 0 and air -1000 by definition; soft tissues, fat and bone after Kalender, Computed Tomography (2011),
-and ICRU Report 46 converted at 120 kVp; lung at inspiration -850 to -880; transudates 0 to 20; ground glass -750 to
--300 and consolidation 0 to 50 as read on clinical scans; calcified plaque above the 130 HU of Agatston et al. (1990).
+| tissue | HU | source |
+|---|---|---|
+| air, water | -1000, 0 | definition |
+| lung tissue at inspiration | -915 | with its vessels -850 to -910: Buzug, Computed Tomography (2008) |
+| dependent gradient | 0.25 a mm | supine, 30 to 60 from front to back: Verschakelen et al., AJR 161 (1993) |
+| fat | -105 | -115 to -90: Kalender, Computed Tomography (2011) |
+| muscle | 53, falls with age | 30 to 65: Goodpaster et al., J Appl Physiol 89 (2000) |
+| blood | 43 | 30 to 55 by haematocrit: Kalender (2011) |
+| aorta enhanced | 165, 360 | late phase 140 to 200, CT angiography 250 to 450: Bae, Radiology 256 (2010) |
+| liver, spleen | 56, 48 | the liver some 8 above the spleen: Kodama et al., AJR 188 (2007) |
+| kidney, pancreas, bile, gut | 32, 38, 6, 25 | Kalender (2011); Buzug (2008) |
+| enhanced organs | 90 to 165 | late phase: Bae (2010) |
+| spongy bone of vertebrae | 226 at 27 years, falls by 2.2 a year | Jang et al., Radiology 291 (2019) |
+| cortical bone | 480 to 700 | ICRU Report 46 (1992), thinned by partial volume |
+| costal cartilage, disc | 95, 80 | Kalender (2011) |
+| thyroid | 105 | iodine makes it dense: Imanishi et al., J Comput Assist Tomogr 24 (2000) |
+| transudate | 0 to 20 | Abramowitz et al., AJR 192 (2009) |
+| ground glass, consolidation | -750 to -300, 0 to 50 | clinical scans; terms of Hansell et al., Radiology 246 (2008) |
+| calcified plaque | above 130 | Agatston et al., J Am Coll Cardiol 15 (1990) |
 """
 
 from __future__ import annotations
 
 AIR = -1000.0
 SKIN = 10.0
-FAT = -100.0
-MUSCLE = 52.0
-LUNG = -860.0
-LUNG_GRADIENT_PER_MM = 0.35
-"""Dependent lung is denser: about 60 HU from front to back in a supine patient."""
+FAT = -105.0
+MUSCLE = 53.0
+"""At 50 years."""
+LUNG = -915.0
+LUNG_GRADIENT_PER_MM = 0.25
+LUNG_TEXTURE = 8.0
+"""Standard deviation of lung tissue between places some centimetres apart."""
 LUNG_VESSEL = 35.0
 FISSURE = -650.0
-BLOOD = 42.0
-ENHANCED_BLOOD = 175.0
+PROMINENT_FISSURE = -250.0
+BLOOD = 43.0
+VENOUS_PHASE_BLOOD = 165.0
+ARTERIAL_PHASE_BLOOD = 360.0
+MYOCARDIUM, ENHANCED_MYOCARDIUM = 48.0, 120.0
 AIRWAY_WALL = 20.0
-ESOPHAGUS = 32.0
-THYROID = 105.0
-LIVER, ENHANCED_LIVER = 58.0, 105.0
-SPLEEN, ENHANCED_SPLEEN = 50.0, 115.0
-KIDNEY, ENHANCED_KIDNEY = 32.0, 160.0
+ESOPHAGUS = 34.0
+THYROID, ENHANCED_THYROID = 105.0, 165.0
+LIVER, ENHANCED_LIVER = 56.0, 105.0
+SPLEEN, ENHANCED_SPLEEN = 48.0, 118.0
+KIDNEY, ENHANCED_KIDNEY = 32.0, 165.0
+PANCREAS, ENHANCED_PANCREAS = 38.0, 90.0
+ADRENAL = 20.0
 STOMACH = 28.0
-BILE = 8.0
-BREAST_GLAND = 20.0
-BONE_CORTEX = 420.0
-BONE_SPONGE = 190.0
-RIB = 330.0
-CARTILAGE = 110.0
-DISC = 75.0
-SPINAL_CANAL = 18.0
+BOWEL = 25.0
+STOOL = -120.0
+BILE = 6.0
+BREAST_GLAND = 25.0
+BONE_CORTEX = 560.0
+"""Of vertebrae."""
+LONG_BONE_CORTEX = 700.0
+RIB = 480.0
+"""Cortex of ribs, sternum, clavicle and scapula."""
+CARTILAGE = 95.0
+CARTILAGE_CALCIUM = 260.0
+DISC = 80.0
+SPINAL_CANAL = 20.0
+NORMAL_NODE = 38.0
 
 EFFUSION = 10.0
 CONSOLIDATION = 38.0
 COLLAPSED_LUNG = 62.0
-GROUND_GLASS = -400.0
-GROUND_GLASS_PATCH = 5.0
-"""Where ground glass thickens into consolidation-like patches."""
 SCAR = 45.0
 EMPHYSEMA = -955.0
 BULLA_WALL = 45.0
@@ -50,3 +76,8 @@ CALCIUM = 900.0
 METAL = 2800.0
 GAS = -900.0
 """Gas in the stomach or a hernia, not quite air because of froth and partial volume."""
+
+
+def sponge_hu(age_years: float) -> float:
+    """Mean intensity of the vertebrae's spongy bone at an age, after Jang et al. (2019)."""
+    return 226 - 2.2 * (age_years - 27)

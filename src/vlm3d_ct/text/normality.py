@@ -14,11 +14,13 @@ _ABNORMAL = re.compile(
     | hernias?\b | herniat | dens(?:e|ity)\s+lesion
     | \b(?: abnormal | ground.?glass | mass(?:es)?\b | lesion | cyst | stones?\b | dilat | distend | enlarg | aneurysm
       | stenos | occlu | plaque | scar | sequel | pneumomedia | tumou?r | malign | thromb | ha?emorrh | bulla | bleb
-      | cavit | honeycomb | mosaic | trapping | septal | bands?\b | degenerat | kypho | osteop | lytic | ascites | fluid
+      | (?<!pleural\s)(?<!thoracic\s)(?<!chest\s)cavit | honeycomb | mosaic | trapping | septal | bands?\b
+      | degenerat | kypho | osteop | lytic | ascites | fluid
       | collection | catheter | pacemaker | stent | tubes?\b | device | prosthes | clips?\b | implant | surg | resect
       | atroph | deform | deviat | displac | narrow | obstruct | collaps | elevat | increas | decreas | reduc | loss
       | hypodens | hyperdens | heterogen | suspicio | patholog | anomal | variant | defect | impact | plug | crazy
-      | tree.in.bud | inflamm | infect | abscess | adenoma | goit | destruct | erosi | compress | shift | prominen
+      | tree.in.bud | inflamm | infect | abscess | adenoma | goit
+      | destruct | destroy | lucenc | erosi | compress | shift | prominen
       | irregular | blunt | contus | injur | trauma | foreign | material )""",
     re.VERBOSE,
 )

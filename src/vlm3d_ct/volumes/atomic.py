@@ -11,8 +11,13 @@ _HOST = "".join(c if c.isalnum() or c == "-" else "-" for c in socket.gethostnam
 _SUFFIX = ".tmp"
 
 
-def write_atomically(path: Path, chunks: Iterable[bytes]) -> None:
+def write_atomically(path: Path, chunks: Iterable[bytes], *, sync: bool = True) -> None:
     """Write ``chunks`` to a temporary name in the folder of ``path``, sync, and rename.
+
+    Args:
+        path: of the file.
+        chunks: its content.
+        sync: wait until the disk has it; without, a loss of power may leave the file empty.
 
     Raises:
         OSError: the disk is full or refuses; the temporary file is removed and an older ``path`` stays as it was.
@@ -23,7 +28,8 @@ def write_atomically(path: Path, chunks: Iterable[bytes]) -> None:
             for chunk in chunks:
                 file.write(chunk)
             file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 
 from vlm3d_ct.phantom.canvas import Canvas
-from vlm3d_ct.phantom.grid import Grid, capsule_depth, ellipsoid_depth, texture, unit_axes
+from vlm3d_ct.phantom.grid import (
+    Grid,
+    across_outline,
+    capsule_depth,
+    ellipsoid_depth,
+    polar,
+    smoothstep,
+    texture,
+    unit_axes,
+)
 from vlm3d_ct.seeding import random_stream
 
 GRID = Grid(origin_mm=(-30.0, -40.0, -50.0), spacing_mm=(2.0, 1.0, 1.5), shape=(31, 81, 67))
@@ -80,3 +89,37 @@ def test_bodies_outside_the_grid_change_nothing() -> None:
     canvas.rod([(0.0, 500.0, 0.0), (0.0, 600.0, 0.0)], 5.0, 50.0, label=1)
     assert (canvas.hu == -1000).all()
     assert not canvas.labels.any()
+
+
+@pytest.mark.parametrize("spacing", [0.8, 3.0])
+def test_polar_depth_is_the_distance_to_the_outline(spacing: float) -> None:
+    grid = Grid(origin_mm=(0.0, -60.0, -60.0), spacing_mm=(5.0, spacing, spacing), shape=(2, 150, 150))
+    around = polar(grid, 5.0)
+    circles = np.outer([30.0, 40.0], np.ones_like(around.turn)).astype(np.float32)
+    depth = around.depth(circles, across_outline(circles[0]))
+    away = np.hypot(grid.x, grid.y - 5)
+    np.testing.assert_allclose(depth[0], 30 - away[0], atol=1e-3)
+    np.testing.assert_allclose(depth[1], 40 - away[0], atol=1e-3)
+
+
+def test_polar_directions_turn_from_the_back_over_the_left_to_the_front() -> None:
+    around = polar(GRID, 0.0)
+    for (y, x), turn in {(30, 0): 0.0, (0, 30): math.pi / 2, (0, -30): -math.pi / 2, (-30, 1): math.pi}.items():
+        _, row, column = GRID.voxel((0, y, x))
+        assert around.turn[around.bin[row, column]] == pytest.approx(turn, abs=0.04)
+
+
+def test_near_an_oblique_outline_polar_depth_grows_by_a_millimetre_a_millimetre() -> None:
+    grid = Grid(origin_mm=(0.0, -60.0, -90.0), spacing_mm=(5.0, 0.5, 0.5), shape=(1, 240, 360))
+    around = polar(grid, 0.0)
+    ellipse = ((np.sin(around.turn) / 80) ** 2 + (np.cos(around.turn) / 50) ** 2) ** -0.5
+    depth = around.depth(ellipse[None].astype(np.float32), across_outline(ellipse.astype(np.float32)))[0]
+    slope = np.hypot(*np.gradient(depth, 0.5))
+    assert np.median(np.abs(slope[np.abs(depth) < 2] - 1)) < 0.1
+
+
+def test_smoothstep_rises_from_zero_to_one() -> None:
+    assert smoothstep(-5, 0, 10) == 0
+    assert smoothstep(5, 0, 10) == pytest.approx(0.5)
+    assert smoothstep(50, 0, 10) == 1
+    assert (np.diff(smoothstep(np.linspace(0, 10, 50, dtype=np.float32), 0, 10)) >= 0).all()

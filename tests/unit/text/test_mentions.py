@@ -100,6 +100,8 @@ SENTENCES: list[tuple[str, set[int]]] = [
     ("Pericardial effusion measuring 8 mm.", {9}),
     ("Pericardial, pleural effusion was not detected.", {7, 9}),
     ("No effusion in the pericardium.", {9}),
+    ("Fluid around the heart measures 12 mm.", {9}),
+    ("Plaques in the left anterior descending artery.", {8}),
     # vessels
     ("The ascending aorta is dilated to 42 mm.", {10}),
     ("Aortic arch calcification.", {10}),

@@ -33,6 +33,7 @@ NORMAL = [
     "No enlarged lymph nodes in pathological dimensions were detected.",
     "NO PLEURAL EFFUSION",
     "The bronchial anatomy is normal.",
+    "Both pleural cavities are clear.",
 ]
 NOT_NORMAL = [
     "Cardiomegaly.",
@@ -55,6 +56,8 @@ NOT_NORMAL = [
     "The examination was performed with contrast.",
     "The examination was performed without intravenous contrast.",
     "Right pleural effusion, no left pleural effusion.",
+    "Scattered lucencies without walls in both upper lobes.",
+    "A cavity with thick walls.",
 ]
 
 

@@ -8,12 +8,14 @@ from vlm3d_ct.phantom import tissue
 from vlm3d_ct.phantom.canvas import Canvas
 from vlm3d_ct.phantom.findings.finding import Finding, Kind, Side, Situation
 from vlm3d_ct.phantom.grid import Triple
-from vlm3d_ct.phantom.organs import BONES, HEART
 from vlm3d_ct.phantom.patient import Heart, Patient
-from vlm3d_ct.phantom.thorax import BODY_POWER, CHEST_WALL, body_axes
+from vlm3d_ct.phantom.region_ids import BONES, CHEST_WALL, HEART
 
 PACEMAKER, PORT, WIRES, VALVE = "pacemaker", "port catheter", "sternal wires", "prosthetic heart valve"
-SIZES_MM = {PACEMAKER: 46.0, PORT: 26.0, WIRES: 9.0, VALVE: 30.0}
+SIZES_MM = {PACEMAKER: 46.0, PORT: 26.0, WIRES: 24.0, VALVE: 30.0}
+WIRE_HEIGHTS = (-22.0, 0.0, 22.0, 44.0, 66.0)
+STERNUM_MM, RIB_CAGE_MM = 5.0, 13.0
+"""From the cavity to the middle of the sternum, and to the muscle in front of the ribs."""
 DEVICE_Z, DEVICE_X = 62.0, 78.0
 """Height and distance from the midline of what is implanted below the clavicle."""
 
@@ -24,10 +26,11 @@ def place_device(situation: Situation) -> list[Finding]:
     forms = [PACEMAKER, PORT, WIRES] if patient.enhanced else [PACEMAKER, PORT, WIRES, VALVE]
     form = forms[situation.rng.integers(len(forms))]
     regions: tuple[int, ...] = (BONES,)
-    centre: Triple = (20.0, -patient.cavity_half_depth - 5, 0.0)
+    loops = tuple((z, situation.front_of_cavity(z, 0) - STERNUM_MM, 0.0) for z in WIRE_HEIGHTS)
+    centre: Triple = loops[len(loops) // 2]
     if form in (PACEMAKER, PORT):
         side, regions = ("left", "right")[situation.rng.integers(2)], (CHEST_WALL,)
-        centre = _below_skin(patient, -DEVICE_X if side == "right" else DEVICE_X)
+        centre = _below_skin(situation, -DEVICE_X if side == "right" else DEVICE_X)
     elif form == VALVE:
         regions, centre = (HEART,), _valve_centre(patient.heart)
     checked: Side = "left" if side == "left" else "right" if side == "right" else "none"
@@ -41,17 +44,15 @@ def place_device(situation: Situation) -> list[Finding]:
             size_mm=SIZES_MM[form],
             severity="moderate",
             seed=situation.seed(),
+            paths=(loops,) if form == WIRES else (),
         )
     ]
 
 
-def _below_skin(patient: Patient, x: float) -> Triple:
+def _below_skin(situation: Situation, x: float) -> Triple:
     """A point in front of the chest muscle at the height of the devices."""
-    z = np.array([DEVICE_Z], dtype=np.float32)
-    width, depth = (float(axis[0]) for axis in body_axes(patient, z))
-    front = -depth * (1 - (abs(x) / width) ** BODY_POWER) ** (1 / BODY_POWER)
-    shift = 16 * min(1.0, max(0.0, (DEVICE_Z - 40) / 55)) ** 2
-    return DEVICE_Z, front + shift + patient.fat + 6, x
+    front = situation.front_of_cavity(DEVICE_Z, x)
+    return DEVICE_Z, front - RIB_CAGE_MM - situation.patient.muscle - 5, x
 
 
 def _valve_centre(heart: Heart) -> Triple:
@@ -77,7 +78,7 @@ def _to_vena_cava(start: Triple) -> list[Triple]:
 
 def _paint_pacemaker(canvas: Canvas, finding: Finding, heart: Heart) -> None:
     half = finding.size_mm / 2
-    size = canvas.grid.at_least_visible((half, 5, 0.9 * half))
+    size = canvas.visible((half, 5, 0.9 * half))
     canvas.ellipsoid(finding.centre_mm, size, tissue.METAL)
     z, y, x = heart.centre_mm
     _lead(canvas, [*_to_vena_cava(finding.centre_mm), (z - 22, y - 12, x + 14)])
@@ -85,21 +86,28 @@ def _paint_pacemaker(canvas: Canvas, finding: Finding, heart: Heart) -> None:
 
 def _paint_port(canvas: Canvas, finding: Finding, heart: Heart) -> None:
     half = finding.size_mm / 2
-    canvas.ellipsoid(finding.centre_mm, canvas.grid.at_least_visible((half, 6, half)), tissue.METAL - 1500)
+    canvas.ellipsoid(finding.centre_mm, canvas.visible((half, 6, half)), tissue.METAL - 1500)
     _lead(canvas, _to_vena_cava(finding.centre_mm))
 
 
 def _paint_wires(canvas: Canvas, finding: Finding, heart: Heart) -> None:
-    _, y, x = finding.centre_mm
-    half = canvas.grid.at_least_visible((2.5, 4.5, 4.5), share=0.8)
-    for z in (-22.0, 0.0, 22.0, 44.0, 66.0):
-        canvas.ellipsoid((z, y, x), half, tissue.METAL)
+    """Loops around the sternum, twisted together in front of it."""
+    half = finding.size_mm / 2
+    thick = 0.6 * canvas.grid.edge_mm if canvas.coarse else 0.7
+    angles = np.linspace(0, 2 * np.pi, 13)
+    for z, y, x in finding.paths[0]:
+        loop: list[Triple] = [
+            (z + 2.0 * float(np.sin(a)), y - 0.8 * half * float(np.cos(a)), x + half * float(np.sin(a))) for a in angles
+        ]
+        canvas.rod(loop, thick, tissue.METAL)
+        knot = canvas.visible((2.0, 2.5, 2.5), share=0.8)
+        canvas.ellipsoid((z, y - 0.8 * half, x), knot, tissue.METAL)
 
 
 def _paint_valve(canvas: Canvas, finding: Finding, heart: Heart) -> None:
     z, y, x = _valve_centre(heart)
     radius = finding.size_mm / 2 - 2
-    bead = canvas.grid.at_least_visible((2.5, 2.5, 2.5), share=0.7)
+    bead = canvas.visible((2.5, 2.5, 2.5), share=0.7)
     for angle in np.linspace(0, 2 * np.pi, 12, endpoint=False):
         across, up = radius * float(np.cos(angle)), radius * float(np.sin(angle))
         canvas.ellipsoid((z + 0.7 * up, y + 0.7 * up, x + across), bead, tissue.METAL)

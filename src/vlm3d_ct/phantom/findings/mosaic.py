@@ -1,0 +1,63 @@
+"""Mosaic attenuation: a patchwork of lobules that differ in density.
+
+Fleischner glossary: a patchwork of regions of differing attenuation; where small airways or vessels are obstructed the
+dark parts are abnormal, their vessels are smaller, and blood is sent to the bright ones.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vlm3d_ct.phantom.canvas import Canvas
+from vlm3d_ct.phantom.findings.finding import Finding, Kind, Severity, Situation, side_of
+from vlm3d_ct.phantom.findings.lobules import lobules
+from vlm3d_ct.phantom.patient import Heart, Patient
+
+PATCH_MM, COARSE_PATCH_MM = (18.0, 26.0), (36.0, 46.0)
+"""Diameter of one patch; neighbours of one kind merge into larger, geographic ones."""
+COARSE_STRETCH = 1.6
+DARK_SHARE: dict[Severity, float] = {"mild": 0.35, "moderate": 0.5, "severe": 0.6}
+DARK_HU = -945.0
+VESSEL_SHARE = 0.5
+"""Share of a vessel's contrast that is left in the dark parts."""
+LUNG_SPREAD_HU = 70.0
+"""Lung tissue is within this of its mean; darker are airways, brighter vessels and walls."""
+BRIGHT_RISE_HU, COARSE_BRIGHT_HU = 95.0, -20.0
+
+
+def place_mosaic(situation: Situation) -> list[Finding]:
+    """A patchwork over two to four lobes."""
+    lobes = situation.take_lobes(int(situation.rng.integers(2, 5)))
+    if not lobes:
+        return []
+    return [
+        Finding(
+            abnormality="Mosaic attenuation pattern",
+            side=side_of(*lobes),
+            regions=lobes,
+            centre_mm=situation.point_in(lobes[0], 25.0),
+            size_mm=float(situation.rng.uniform(*(COARSE_PATCH_MM if situation.coarse else PATCH_MM))),
+            severity=situation.severity(),
+            seed=situation.seed(),
+        )
+    ]
+
+
+def paint_mosaic(canvas: Canvas, patient: Patient, finding: Finding, heart: Heart) -> None:
+    """Air trapping in some lobules and more blood in the others."""
+    box = canvas.whole()
+    points = canvas.points(box, canvas.in_lobes(box, finding.regions))
+    cells = lobules(points, finding.rng, finding.size_mm, COARSE_STRETCH if canvas.coarse else 1.0)
+    old = canvas.hu[points.index]
+    above = old - np.float32(patient.lung_hu + LUNG_SPREAD_HU)  # vessels and walls
+    dark = np.minimum(old, DARK_HU + np.float32(VESSEL_SHARE) * np.maximum(above, 0))
+    if canvas.coarse:
+        bright = np.maximum(old, np.float32(COARSE_BRIGHT_HU))
+    else:
+        is_lung = (above < 0) & (above > -2 * LUNG_SPREAD_HU)
+        bright = old + np.float32(BRIGHT_RISE_HU) * is_lung
+    trapped = cells.value < DARK_SHARE[finding.severity]
+    canvas.mix(points.index, np.ones(len(old), dtype=np.float32), np.where(trapped, dark, bright))
+
+
+MOSAIC = (Kind(abnormality="Mosaic attenuation pattern", weight=1.4, place=place_mosaic, paint=paint_mosaic),)
