@@ -35,7 +35,7 @@ $(VENV)/.installed: $(VENV)/.runtime
 # A cohort that was not written to its end is written again from the start.
 $(DEMO)/.written: | $(VENV)/.runtime
 	rm -rf $(DEMO)
-	$(BIN)/vlm3d-ct phantom $(DEMO) --patients 1300 --slices 200 --seed 1
+	$(BIN)/vlm3d-ct phantom $(DEMO) --patients 1800 --slices 200 --seed 1
 	@touch $@
 
 demo: $(VENV)/.runtime $(DEMO)/.written  ## phantoms, pre-training, fine-tuning, retrieval, report: at most 10 minutes on 2 cores
