@@ -16,6 +16,7 @@ from vlm3d_ct.data.verify import verify_directory
 from vlm3d_ct.errors import ConfigError, DataError
 from vlm3d_ct.log import say
 from vlm3d_ct.phantom.cohort import write_cohort
+from vlm3d_ct.phantom.preview import check_preview, write_preview
 from vlm3d_ct.volumes.atomic import write_atomically
 from vlm3d_ct.volumes.preprocess import Preprocess
 
@@ -52,6 +53,7 @@ def _add_phantom(commands: Commands[argparse.ArgumentParser]) -> None:
         help="blank: stored values without geometry, and metadata.csv, as CT-RATE's first version has them",
     )
     parser.add_argument("--append", action="store_true", help="add N more to a cohort of the same settings")
+    parser.add_argument("--preview", metavar="FILE", help="draw some of the volumes, their masks and texts, into a PNG")
     _add_workers(parser)
     parser.set_defaults(run=_phantom)
 
@@ -91,6 +93,13 @@ def _add_workers(parser: argparse.ArgumentParser) -> None:
 
 
 def _phantom(parsed: argparse.Namespace) -> int:
+    preview = None if parsed.preview is None else Path(parsed.preview)
+    if preview is not None:
+        check_preview(preview)
+        if parsed.headers == "blank" or parsed.patients == 0:
+            raise ConfigError(
+                "--preview shows volumes with true headers: drop it, or --headers blank and --patients 0."
+            )
     write_cohort(
         Path(parsed.directory),
         patients=parsed.patients,
@@ -103,6 +112,9 @@ def _phantom(parsed: argparse.Namespace) -> int:
         append=parsed.append,
         workers=parsed.workers,
     )
+    if preview is not None:
+        write_preview(Path(parsed.directory), preview)
+        say(f"picture: {preview}")
     return 0
 
 
