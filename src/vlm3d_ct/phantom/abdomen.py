@@ -109,15 +109,16 @@ def _paint_spleen(canvas: Canvas, patient: Patient, below: Cavity) -> None:
 def _paint_stomach(canvas: Canvas, patient: Patient, below: Cavity) -> None:
     """Wall, fluid, and gas in front of a level."""
     rng = random_stream("phantom stomach", patient.seed)
-    wide, size = _wide(patient), rng.uniform(0.75, 1.05)
+    wide, size = _wide(patient), rng.uniform(0.7, 1.3)
     z, y, x = patient.diaphragm_z - 34, -16.0, 56 * wide
     box, depth = _body(canvas, below, (z, y, x), (42 * size, 44 * size, 34 * size), 4)
     _fill(canvas, box, depth, tissue.MUSCLE - 8, UPPER_ABDOMEN)
     if 0 in depth.shape:
         return
-    level = np.float32(y - GAS_BEFORE_MM + rng.uniform(-10, 12)) - canvas.grid.crop(box).y
+    level = np.float32(y - GAS_BEFORE_MM + rng.uniform(-34, 14)) - canvas.grid.crop(box).y
+    content = tissue.STOMACH + rng.uniform(-26, 20)
     mine = canvas.labels[box] == UPPER_ABDOMEN
-    canvas.paint(box, depth - np.float32(4), tissue.STOMACH, where=mine)
+    canvas.paint(box, depth - np.float32(4), content, where=mine)
     canvas.paint(box, np.minimum(depth - np.float32(4), level), tissue.GAS, where=mine)
 
 
@@ -140,7 +141,8 @@ def _paint_bowel(canvas: Canvas, patient: Patient) -> None:
 def _paint_liver(canvas: Canvas, patient: Patient, below: Cavity) -> None:
     """A wedge that fills the right dome and thins out to the left, with its vessels and the gallbladder."""
     z, wide = patient.diaphragm_z, _wide(patient)
-    hu = tissue.ENHANCED_LIVER if patient.phase == "venous" else tissue.LIVER + 12 * patient.enhanced
+    rise = {"plain": 0.0, "arterial": 12.0, "venous": tissue.ENHANCED_LIVER - tissue.LIVER}[patient.phase]
+    hu = patient.liver_hu + rise
     box, depth = _body(canvas, below, (z - 30, -6, -62 * wide), (84, 92, 112), DIAPHRAGM_MM + 0.5)
     part = canvas.grid.crop(box)
     if 0 in part.shape:

@@ -10,6 +10,7 @@ An acquisition is drawn from a random stream of its own, so that it tells nothin
 | extent along z, mm | 293 to 314 | 274 to 290 |
 | distance of slices at full size, mm | 0.75 to 3 | 4 or 5 |
 | thickness of slices at full size, mm | 0.75 to 3.2 | 4 to 5 |
+| thickness of slices at small size, in their distances | 1 to 2 | 1 to 2 |
 | kernel | soft, standard | lung |
 | noise at full size, HU | soft 8 to 18, standard 12 to 26 | lung 36 to 60 |
 | noise at small size, HU | soft 6 to 12, standard 8 to 18 | lung 24 to 36 |
@@ -36,6 +37,8 @@ Kernel = Literal["soft", "standard", "lung"]
 Header = Literal["true", "blank"]
 
 SMALL_SHAPE = (32, 96, 96)
+SMALL_OVERLAP = 2.0
+"""At small size a slice is up to this many times as thick as their distance."""
 FULL_IN_PLANE = 512
 PADDINGS_HU: tuple[int | None, ...] = (None, None, -1024, -2048, -8192)
 TABLE_SHARE = 0.9
@@ -190,7 +193,7 @@ def draw_acquisition(
     length = float(rng.uniform(*allowed.view_z_mm))
     step, thickness_factor = float(rng.choice(allowed.slice_mm)), float(rng.uniform(1.0, allowed.overlap))
     if size == "small":
-        shape, thickness = SMALL_SHAPE, length / SMALL_SHAPE[0]
+        shape, thickness = SMALL_SHAPE, length / SMALL_SHAPE[0] * float(rng.uniform(1.0, SMALL_OVERLAP))
     else:
         count = math.floor(length / step)
         shape, length = (count, FULL_IN_PLANE, FULL_IN_PLANE), count * step

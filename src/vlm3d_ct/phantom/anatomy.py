@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vlm3d_ct.phantom.abdomen import paint_abdomen
 from vlm3d_ct.phantom.airways import paint_airways
+from vlm3d_ct.phantom.belongings import paint_belongings
 from vlm3d_ct.phantom.bones import paint_bones
 from vlm3d_ct.phantom.canvas import Canvas
 from vlm3d_ct.phantom.heart import paint_heart
@@ -28,4 +29,5 @@ def paint_anatomy(canvas: Canvas, patient: Patient, tree: Tree) -> None:
     paint_vessels(canvas, patient)
     paint_airways(canvas)
     paint_mediastinum(canvas, patient)
-    paint_tree(canvas, tree, patient.blood)
+    paint_tree(canvas, tree, patient)
+    paint_belongings(canvas, patient)

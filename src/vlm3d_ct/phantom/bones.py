@@ -13,6 +13,7 @@ from vlm3d_ct.phantom.grid import Number, Triple
 from vlm3d_ct.phantom.landmarks import spine_y
 from vlm3d_ct.phantom.patient import Patient
 from vlm3d_ct.phantom.region_ids import BONES
+from vlm3d_ct.phantom.rounded import cosine, power, sine
 from vlm3d_ct.phantom.spine import VERTEBRA_MM
 from vlm3d_ct.phantom.thorax import POLE_Y, cavity_radius
 from vlm3d_ct.phantom.tubes import Tubes, joined, near_tubes, paint_near, paint_tubes, polyline, polylines
@@ -46,7 +47,7 @@ def rib_lines(patient: Patient) -> tuple[Float32[np.ndarray, "ribs points 3"], F
     top = patient.rib_phase + VERTEBRA_MM * np.floor((patient.apex_z + 4 - patient.rib_phase) / VERTEBRA_MM)
     head_z = (top - VERTEBRA_MM * np.arange(RIB_COUNT)).astype(np.float32)
     share = np.linspace(0, 1, RIB_STEPS, dtype=np.float32)
-    z = head_z[:, None] - FALL_MM[:, None] * (np.float32(0.35) * share + np.float32(0.65) * share ** np.float32(1.6))
+    z = head_z[:, None] - FALL_MM[:, None] * (np.float32(0.35) * share + np.float32(0.65) * power(share, 1.6))
     bones = _on_cage(patient, z, SPINE_TURN + share * (FRONT_TURN[:, None] - SPINE_TURN))
     back = spine_y(patient, head_z)
     bones[:, 0] = np.stack([head_z, back + 8, np.full_like(head_z, 20)], axis=1)
@@ -64,7 +65,7 @@ def _on_cage(
 ) -> Float32[np.ndarray, "lines points 3"]:
     """Points in the middle of the rib cage at heights z in directions ``turn``."""
     radius = cavity_radius(patient, z, turn) + np.float32(RIB_CENTRE_MM)
-    return np.stack([z, POLE_Y + radius * np.cos(turn), radius * np.sin(turn)], axis=2).astype(np.float32)
+    return np.stack([z, POLE_Y + radius * cosine(turn), radius * sine(turn)], axis=2).astype(np.float32)
 
 
 def mirrored(points_mm: Float32[np.ndarray, "..."]) -> Float32[np.ndarray, "..."]:
@@ -79,7 +80,7 @@ def paint_bones(canvas: Canvas, patient: Patient) -> None:
     left = _girdle(patient)
     right = replace(left, start_mm=mirrored(left.start_mm), end_mm=mirrored(left.end_mm))
     girdle = joined([left, right])
-    paint_tubes(canvas, girdle, tissue.RIB, label=BONES)
+    paint_tubes(canvas, girdle, patient.cortex * tissue.RIB, label=BONES)
     paint_tubes(canvas, girdle.widened(-1.6), 0.75 * patient.sponge_hu + 40)
     _paint_arm_bones(canvas, patient)
 
@@ -91,7 +92,10 @@ def _paint_ribs(canvas: Canvas, patient: Patient) -> None:
     )
     outside = canvas.cavity_depth.reshape(-1)
     labels = canvas.labels.reshape(-1)
-    for tubes, hu, inner in ((cartilage, tissue.CARTILAGE, None), (bones, tissue.RIB, 0.6 * patient.sponge_hu + 70)):
+    for tubes, hu, inner in (
+        (cartilage, tissue.CARTILAGE, None),
+        (bones, patient.cortex * tissue.RIB, 0.6 * patient.sponge_hu + 70),
+    ):
         near = near_tubes(canvas.grid, tubes)
         flat = np.float32(RIB_HALF_THICKNESS_MM) - np.abs(outside[near.voxel] + np.float32(RIB_CENTRE_MM))
         off_cage = outside[near.voxel] < -OFF_CAGE_MM
@@ -139,7 +143,7 @@ def _paint_sternum(canvas: Canvas, patient: Patient) -> None:
     plate = np.float32(5) - np.abs(canvas.cavity_depth[box] + np.float32(RIB_CENTRE_MM + 1))
     depth = np.minimum(np.minimum(plate, width), np.minimum(ends, joint))
     forwards = (part.y < 0) & np.ones_like(depth, dtype=bool)
-    canvas.paint(box, depth, tissue.RIB, label=BONES, where=forwards)
+    canvas.paint(box, depth, patient.cortex * tissue.RIB, label=BONES, where=forwards)
     canvas.paint(box, depth - np.float32(1.5), 0.75 * patient.sponge_hu, where=forwards)
 
 
@@ -178,8 +182,8 @@ def _paint_arm_bones(canvas: Canvas, patient: Patient) -> None:
         line = arm_path(patient, side)
         heads.append(polyline([line[0], line[0]], 22))
         shafts.append(polyline(line, 10.5))
-    _paint_long_bone(canvas, joined(shafts), tissue.LONG_BONE_CORTEX, 3.5, tissue.FAT + 60)
-    _paint_long_bone(canvas, joined(heads), tissue.RIB, 1.5, 0.9 * patient.sponge_hu + 40)
+    _paint_long_bone(canvas, joined(shafts), patient.cortex * tissue.LONG_BONE_CORTEX, 3.5, tissue.FAT + 60)
+    _paint_long_bone(canvas, joined(heads), patient.cortex * tissue.RIB, 1.5, 0.9 * patient.sponge_hu + 40)
 
 
 def _paint_long_bone(canvas: Canvas, tubes: Tubes, cortex_hu: Number, cortex_mm: Number, inner_hu: Number) -> None:

@@ -117,11 +117,21 @@ class Canvas:
         grid = self.grid
         return Points((iz, iy, ix), grid.z[iz, 0, 0], grid.y[0, iy, 0], grid.x[0, 0, ix])
 
-    def mix(self, index: Index, cover: Float32[np.ndarray, " n"], hu: Number | Float32[np.ndarray, " n"]) -> None:
-        """Mix ``hu`` in at single voxels by the share that it covers of them; the region ids stay as they are."""
+    def mix(
+        self,
+        index: Index,
+        cover: Float32[np.ndarray, " n"],
+        hu: Number | Float32[np.ndarray, " n"],
+        *,
+        marked: bool = True,
+    ) -> None:
+        """Mix ``hu`` in at single voxels by the share that it covers of them; the region ids stay as they are.
+
+        The voxels become part of the lesion that is being painted unless they are not to be ``marked``.
+        """
         old = self.hu[index]
         self.hu[index] = old + cover * (hu - old)
-        if self.lesion:
+        if self.lesion and marked:
             chosen = cover >= 0.5
             iz, iy, ix = index
             self.lesions[iz[chosen], iy[chosen], ix[chosen]] = self.lesion

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
+from vlm3d_ct.phantom.rounded import angle, cosine, product, sine
+
 Field = Float32[np.ndarray, "..."]
 """One value per voxel of a grid, or of a plane or an axis that broadcasts over it."""
 Box = tuple[slice, slice, slice]
@@ -143,8 +145,8 @@ def texture(grid: Grid, rng: np.random.Generator, wavelength_mm: Number) -> Fiel
     phase = rng.uniform(0, 2 * math.pi, size=8).astype(np.float32)
     plane = grid.z * kz + grid.y * ky + phase
     line = kx[:, None] * grid.x[0]
-    waves = np.concatenate([np.cos(plane), -np.sin(plane)], axis=2)
-    return np.asarray(waves @ np.concatenate([np.cos(line), np.sin(line)]) * np.float32(0.5))
+    waves = np.concatenate([cosine(plane), -sine(plane)], axis=2)
+    return np.asarray(product(waves, np.concatenate([cosine(line), sine(line)])) * np.float32(0.5))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,7 +183,7 @@ def polar(grid: Grid, pole_y: Number) -> Polar:
     """The grid's planes around an axis at ``pole_y``."""
     bins = FINE_BINS if grid.edge_mm < FINE_EDGE_MM else COARSE_BINS
     y, x = grid.y[0] - np.float32(pole_y), grid.x[0]
-    place = (np.arctan2(x, y) + np.float32(math.pi)) * np.float32(bins / (2 * math.pi))
+    place = (angle(x, y) + np.float32(math.pi)) * np.float32(bins / (2 * math.pi))
     turn = (np.arange(bins, dtype=np.float32) + np.float32(0.5)) * np.float32(2 * math.pi / bins) - np.float32(math.pi)
     chosen = np.clip(place.astype(np.int64), 0, bins - 1)
     return Polar(turn=turn, bin=chosen, radius=np.sqrt(x * x + y * y))

@@ -10,11 +10,14 @@ from jaxtyping import Bool, Float32
 from vlm3d_ct.phantom import tissue
 from vlm3d_ct.phantom.canvas import Canvas
 from vlm3d_ct.phantom.grid import Box, Field, Triple, ellipsoid_depth
-from vlm3d_ct.phantom.landmarks import HEART_AXES
+from vlm3d_ct.phantom.landmarks import HEART_AXES, heart_bodies
 from vlm3d_ct.phantom.patient import Heart, Patient
 from vlm3d_ct.phantom.region_ids import HEART, LIVER, LUNGS, MEDIASTINUM, OUTSIDE, PERICARDIUM, UPPER_ABDOMEN
+from vlm3d_ct.phantom.rounded import exponential
 from vlm3d_ct.phantom.tubes import Tubes, joined, paint_tubes, polyline
 
+ATRIUM_BLEND_MM = 8.0
+"""Over this distance the right atrium's surface flows into the heart's."""
 PERICARDIUM_MM = 4.0
 """Thickness of the pericardial shell in the mask, at least a voxel; the membrane itself is 1.5 mm thick."""
 LEFT_WALL_MM, RIGHT_WALL_MM = 7.0, 2.5
@@ -45,7 +48,10 @@ VALVES_MM, SEPTUM_MM = 1.2, 1.2
 def heart_depth(canvas: Canvas, heart: Heart, margin_mm: float) -> tuple[Box, Field]:
     """Depth inside the heart on a box that reaches ``margin_mm`` beyond it."""
     box = canvas.grid.box_around(heart.centre_mm, (heart.reach_mm + margin_mm,) * 3)
-    return box, ellipsoid_depth(canvas.grid.crop(box), heart.centre_mm, heart.half_mm, HEART_AXES)
+    part = canvas.grid.crop(box)
+    whole, atrium = (ellipsoid_depth(part, *body) for body in heart_bodies(heart))
+    blend = np.maximum(np.float32(ATRIUM_BLEND_MM) - np.abs(whole - atrium), 0)
+    return box, np.maximum(whole, atrium) + blend * blend * np.float32(0.25 / ATRIUM_BLEND_MM)
 
 
 def epicardial_fat_mm(patient: Patient) -> float:
@@ -81,7 +87,9 @@ def _paint_muscle_and_blood(
 ) -> None:
     place = _in_heart(canvas, heart, box)
     fat = np.float32(epicardial_fat_mm(patient))
-    groove = np.float32(GROOVE_MM) * np.exp(-(((place[0] - np.float32(GROOVE_AT)) / np.float32(GROOVE_WIDTH)) ** 2))
+    groove = np.float32(GROOVE_MM) * exponential(
+        -(((place[0] - np.float32(GROOVE_AT)) / np.float32(GROOVE_WIDTH)) ** 2)
+    )
     muscle = depth - fat - groove
     canvas.paint(box, muscle, tissue.ENHANCED_MYOCARDIUM if patient.enhanced else tissue.MYOCARDIUM, where=free)
     thin = muscle - np.float32(RIGHT_WALL_MM)

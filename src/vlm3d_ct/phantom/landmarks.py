@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Float64
 
 from vlm3d_ct.phantom.grid import Field, Grid, Number, Triple, unit_axes
 from vlm3d_ct.phantom.patient import Heart, Patient
+from vlm3d_ct.phantom.rounded import exponential
 
 SPINE_Y = 57.0
 """Where the vertebral bodies' centres are at mid chest, at the mean depth of the cavity."""
 HEART_AXES = unit_axes((-0.35, -0.5, 0.8))
 """Directions of the heart's half axes: the long one points down, forwards and to the left."""
+ATRIUM_FROM_CENTRE_MM: Triple = (4, 6, -36)
+ATRIUM_HALF_MM: Triple = (33, 27, 25)
+"""The right atrium makes the heart's right border: its centre from the heart's, its half axes."""
 HILA: dict[str, Triple] = {"right": (4, 10, -40), "left": (8, 14, 44)}
 """Where bronchi and vessels enter the lungs."""
 CARINA: Triple = (26, 21, 0)
@@ -29,6 +33,14 @@ def spine_y(patient: Patient, z: Field | Number) -> Float32[np.ndarray, "..."]:
     middle = SPINE_Y + 0.8 * (patient.cavity_half_depth - 84)
     bend = ((np.asarray(z, dtype=np.float32) - np.float32(10)) / np.float32(120)) ** 2
     return np.asarray(np.float32(middle) - np.float32(patient.kyphosis) * np.minimum(bend, np.float32(2)))
+
+
+def heart_bodies(heart: Heart) -> tuple[tuple[Triple, Triple, Float64[np.ndarray, "3 3"]], ...]:
+    """Centre, half axes and directions of the ellipsoids that make a heart: all of it, and the right atrium's bulge."""
+    z, y, x = heart.centre_mm
+    dz, dy, dx = (heart.scale * step for step in ATRIUM_FROM_CENTRE_MM)
+    half = (heart.scale * ATRIUM_HALF_MM[0], heart.scale * ATRIUM_HALF_MM[1], heart.scale * ATRIUM_HALF_MM[2])
+    return (heart.centre_mm, heart.half_mm, HEART_AXES), ((z + dz, y + dy, x + dx), half, np.eye(3))
 
 
 def with_the_heart(heart: Heart, points_mm: list[Triple], share: Number = 1.0) -> list[Triple]:
@@ -59,6 +71,6 @@ def diaphragm_surface(patient: Patient, grid: Grid) -> Float32[np.ndarray, "1 y 
     fall = qx**2 + np.where(qy > 0, np.float32(1.1), np.float32(0.72)) * qy**2
     surface = patient.diaphragm_z - 55 * np.minimum(fall, np.float32(1.4)) ** 2
     for side, rise in ((-1, patient.dome_right), (1, patient.dome_left)):
-        dome = np.exp(-(((grid.x - side * 66) / 42) ** 2) - ((grid.y - 5) / 60) ** 2)
+        dome = exponential(-(((grid.x - side * 66) / 42) ** 2) - ((grid.y - 5) / 60) ** 2)
         surface = surface + rise * dome
     return np.asarray(surface, dtype=np.float32)

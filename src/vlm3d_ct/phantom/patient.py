@@ -17,6 +17,8 @@ Habitus = Literal["slim", "average", "obese"]
 PHASE_SHARES: dict[Phase, float] = {"plain": 0.62, "venous": 0.22, "arterial": 0.16}
 ARMS_DOWN_SHARE = 0.12
 PROMINENT_FISSURE_SHARE = 0.15
+FATTY_LIVER_SHARE = 0.3
+"""At a body mass index of 26 kg/m2."""
 SLIM_BELOW, OBESE_ABOVE = 20.0, 30.0
 """Body mass index in kg/m2."""
 
@@ -89,8 +91,11 @@ class Patient:
         prominent_fissure: whether the fissures are thick enough to be taken for a lesion; they are normal.
         fat, muscle: thickness of the layers of the chest wall.
         visceral_fat: fat around organs and heart, 0 little to 1 much.
+        marbling_hu: standard deviation of muscle between places, by the fat between its fibres.
+        liver_hu: intensity of the liver without contrast medium, lower where its cells hold fat.
         muscle_hu: intensity of muscle, lower where fat lies between its fibres.
         sponge_hu: intensity of the vertebrae's spongy bone.
+        cortex: intensity of cortical bone relative to its mean.
         cartilage_calcium: calcified share of the costal cartilage, 0 to 1.
         kyphosis: mm by which the spine at mid chest lies behind its ends.
         rib_phase: height of one disc and of the ribs at it.
@@ -98,7 +103,12 @@ class Patient:
         phase: of contrast medium: none, late, or in the arteries.
         blood: intensity of blood.
         arms: above the head or beside the body.
+        inspiration: how deep the breath is that is held, 0 to 1; the deeper, the lower diaphragm and lung density.
         lung_hu: intensity of lung tissue without visible vessels at mid chest.
+        hypostasis: share of air that the lungs lose at their back by lying, 0 to 1, within a few centimetres.
+        lung_gradient: HU by which lung tissue rises with each mm towards the back.
+        lung_unevenness_hu: standard deviation of lung tissue between places some centimetres apart.
+        vascularity: calibre of the vessels in the lungs relative to its mean.
         seed: of textures and of where small normal things lie.
     """
 
@@ -120,7 +130,10 @@ class Patient:
     muscle: float
     visceral_fat: float
     muscle_hu: float
+    marbling_hu: float
+    liver_hu: float
     sponge_hu: float
+    cortex: float
     cartilage_calcium: float
     kyphosis: float
     rib_phase: float
@@ -128,7 +141,12 @@ class Patient:
     phase: Phase
     blood: Blood
     arms: Arms
+    inspiration: float
     lung_hu: float
+    hypostasis: float
+    lung_gradient: float
+    lung_unevenness_hu: float
+    vascularity: float
     seed: int
 
     @property
@@ -172,7 +190,8 @@ def draw_patient(rng: np.random.Generator, phases: tuple[Phase, ...] = tuple(PHA
     age = float(np.clip(rng.normal(57, 16), 18, 92))
     index = float(np.clip(26.3 * np.exp(rng.normal(0, 0.17)), 17, 42))
     size = float(np.clip(rng.normal(0.97 if female else 1.02, 0.045), 0.88, 1.1))
-    diaphragm_z = -70 + rng.normal(0, 7)
+    inspiration = float(np.clip(rng.normal(0.65, 0.22), 0.1, 1.0))
+    diaphragm_z = -70 + 34 * (0.65 - inspiration) + rng.normal(0, 6)
     shares = np.array([PHASE_SHARES[phase] for phase in phases])
     phase = phases[rng.choice(len(phases), p=shares / shares.sum())]
     return Patient(
@@ -193,8 +212,11 @@ def draw_patient(rng: np.random.Generator, phases: tuple[Phase, ...] = tuple(PHA
         fat=float(np.clip(3 + (index - 17) * (1.3 if female else 1.05) + rng.normal(0, 2), 4, 30)),
         muscle=float(np.clip(rng.uniform(10, 15) + (0 if female else 1) - 0.03 * (age - 50), 8, 16)),
         visceral_fat=float(np.clip((index - 19) / 16 + 0.004 * (age - 50) + rng.normal(0, 0.1), 0.05, 1)),
-        muscle_hu=float(np.clip(tissue.MUSCLE - 0.2 * (age - 50) + rng.normal(0, 4), 34, 62)),
+        muscle_hu=float(np.clip(tissue.MUSCLE - 0.35 * (age - 50) + rng.normal(0, 9), 10, 64)),
+        marbling_hu=float(np.clip(np.exp(rng.normal(2.1, 0.6)) + 0.08 * (age - 50), 2, 28)),
+        liver_hu=_draw_liver_hu(rng, index),
         sponge_hu=float(np.clip(tissue.sponge_hu(age) + rng.normal(0, 25), 50, 290)),
+        cortex=float(np.clip(np.exp(rng.normal(0.22, 0.28)), 0.75, 2.2)),
         cartilage_calcium=float(np.clip((age - 38) / 60 + rng.normal(0, 0.12), 0, 0.85)),
         kyphosis=float(np.clip(rng.uniform(4, 11) + 0.08 * (age - 50), 3, 15)),
         rib_phase=rng.uniform(0, 24),
@@ -202,9 +224,20 @@ def draw_patient(rng: np.random.Generator, phases: tuple[Phase, ...] = tuple(PHA
         phase=phase,
         blood=_draw_blood(rng, phase),
         arms="down" if rng.random() < ARMS_DOWN_SHARE else "up",
-        lung_hu=tissue.LUNG + rng.uniform(-10, 15),
+        inspiration=inspiration,
+        lung_hu=tissue.lung_hu(inspiration) + rng.uniform(-15, 15),
+        hypostasis=float(np.clip(np.exp(rng.normal(-1.5, 1.0)) * (1.4 - inspiration), 0, 0.9)),
+        lung_gradient=rng.uniform(0.1, 0.45) + 0.3 * (1 - inspiration),
+        lung_unevenness_hu=float(np.clip(np.exp(rng.normal(3.0, 0.45)), 6, 45)),
+        vascularity=float(np.clip(np.exp(rng.normal(0, 0.2)), 0.65, 1.55)),
         seed=int(rng.integers(2**62)),
     )
+
+
+def _draw_liver_hu(rng: np.random.Generator, body_mass_index: float) -> float:
+    """About 57, in a third of the patients (the more the heavier) less by the fat in the liver's cells."""
+    fatty = rng.random() < FATTY_LIVER_SHARE + 0.02 * (body_mass_index - 26)
+    return float(np.clip(tissue.LIVER + rng.normal(0, 4) - fatty * (4 + rng.exponential(15)), -5, 68))
 
 
 def _draw_heart(rng: np.random.Generator, diaphragm_z: float, size: float) -> Heart:
@@ -219,13 +252,13 @@ def _draw_heart(rng: np.random.Generator, diaphragm_z: float, size: float) -> He
 def _draw_blood(rng: np.random.Generator, phase: Phase) -> Blood:
     """Plain: all alike. Venous: nearly mixed. Arterial: the bolus in the arteries, the lower veins not yet reached."""
     if phase == "plain":
-        blood = tissue.BLOOD + rng.uniform(-7, 7)
+        blood = tissue.BLOOD + rng.uniform(-12, 10)
         return Blood(left=blood, right=blood, upper_veins=blood, lower_veins=blood)
     if phase == "venous":
         left = tissue.VENOUS_PHASE_BLOOD + rng.uniform(-25, 35)
         right, upper, lower = (left * rng.uniform(low, 1.0) for low in (0.94, 0.85, 0.8))
         return Blood(left=left, right=right, upper_veins=upper, lower_veins=lower)
-    left = tissue.ARTERIAL_PHASE_BLOOD + rng.uniform(-70, 90)
+    left = tissue.ARTERIAL_PHASE_BLOOD + rng.uniform(-90, 150)
     return Blood(
         left=left,
         right=left * rng.uniform(0.6, 1.1),

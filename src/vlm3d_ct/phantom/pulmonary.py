@@ -16,8 +16,9 @@ from vlm3d_ct.phantom import tissue
 from vlm3d_ct.phantom.airways import BRONCHUS_WALL_MM, LOBAR_BRONCHI
 from vlm3d_ct.phantom.canvas import Canvas
 from vlm3d_ct.phantom.grid import Triple
-from vlm3d_ct.phantom.patient import Blood
+from vlm3d_ct.phantom.patient import Patient
 from vlm3d_ct.phantom.region_ids import LOBES, LUNGS
+from vlm3d_ct.phantom.rounded import power
 from vlm3d_ct.phantom.thorax import RESOLUTION_MM
 from vlm3d_ct.phantom.tubes import Tubes, paint_tubes
 
@@ -220,7 +221,7 @@ def _long_axis(
 
 
 def _radii(skeleton: _Skeleton, root_mm: float) -> Float32[np.ndarray, " n"]:
-    return np.asarray(np.float32(root_mm) * np.cbrt(skeleton.share))
+    return np.float32(root_mm) * power(skeleton.share, 1 / 3)
 
 
 def _as_branches(
@@ -273,10 +274,11 @@ def _triple(point: Float32[np.ndarray, "3"]) -> Triple:
     return z, y, x
 
 
-def paint_tree(canvas: Canvas, tree: Tree, blood: Blood) -> None:
+def paint_tree(canvas: Canvas, tree: Tree, patient: Patient) -> None:
     """Paint veins, arteries and bronchi where there is lung."""
-    for vessels, hu in ((tree.veins, blood.left), (tree.arteries, blood.right)):
-        paint_tubes(canvas, vessels.tubes, max(hu, tissue.LUNG_VESSEL), within=LUNGS, blur_mm=RESOLUTION_MM)
+    for vessels, hu in ((tree.veins.tubes, patient.blood.left), (tree.arteries.tubes, patient.blood.right)):
+        wide = vessels.widened(np.float32(patient.vascularity - 1) * vessels.start_radius_mm)
+        paint_tubes(canvas, wide, max(hu, tissue.LUNG_VESSEL), within=LUNGS, blur_mm=RESOLUTION_MM)
     bronchi = tree.airways.tubes
     paint_tubes(canvas, bronchi.widened(wall_mm(bronchi)), tissue.AIRWAY_WALL, within=LUNGS, blur_mm=RESOLUTION_MM)
     paint_tubes(canvas, bronchi, tissue.AIR + 20, within=LUNGS, blur_mm=RESOLUTION_MM)

@@ -10,7 +10,7 @@ from vlm3d_ct.errors import ConfigError
 from vlm3d_ct.phantom.acquisition import Header, Size
 from vlm3d_ct.volumes.atomic import write_atomically
 
-GENERATION = 2
+GENERATION = 3
 """To be raised with every change of what is drawn from the same seed."""
 FILE_NAME = "phantom.json"
 PATIENTS_PER_SEED = 1_000_000

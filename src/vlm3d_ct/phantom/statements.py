@@ -8,11 +8,16 @@ from dataclasses import dataclass
 from vlm3d_ct.phantom.draw import Draw
 from vlm3d_ct.phantom.findings.finding import Finding
 from vlm3d_ct.phantom.patient import Patient
+from vlm3d_ct.phantom.spine import osteophytes
 
 THICK_FAT_MM, THIN_FAT_MM = 18.0, 9.0
-HIGH_DIAPHRAGM_MM, LOW_DIAPHRAGM_MM = -64.0, -77.0
+HIGH_DIAPHRAGM_MM, LOW_DIAPHRAGM_MM = -61.0, -79.0
 BRITTLE_HU, DENSE_HU = 115.0, 215.0
 """Intensity of the vertebrae's spongy bone below which it is osteopenic and above which it is that of the young."""
+SHALLOW, DEEP = 0.55, 0.7
+"""Inspiration."""
+HYPOSTATIC, FATTY_LIVER_HU, SPURS = 0.35, 40.0, 6
+"""From these on hypostasis, a fatty liver (plain: Kodama et al., 2007) and spurs of the spine are mentioned."""
 OLD_YEARS, YOUNG_YEARS = 60.0, 40.0
 CALCIFIED_CARTILAGE = 0.4
 
@@ -37,9 +42,9 @@ class Statement:
         return len(self.text.split())
 
 
-def normal_statements(draw: Draw, findings: tuple[Finding, ...]) -> Iterator[Statement]:
+def normal_statements(draw: Draw, patient: Patient, findings: tuple[Finding, ...]) -> Iterator[Statement]:
     """All that is normal or absent, in random order, no subject twice."""
-    present = {finding.abnormality for finding in findings}
+    present = {finding.abnormality for finding in findings} | set(_traits(patient))
     allowed = [entry for entry in draw.book.normal if not present & entry.absent]
     told: set[str] = set()
     for index in draw.rng.permutation(len(allowed)):
@@ -75,9 +80,9 @@ def _traits(patient: Patient) -> Iterator[str]:
         yield "thick_fat"
     elif patient.fat < THIN_FAT_MM:
         yield "thin_fat"
-    if patient.diaphragm_z > HIGH_DIAPHRAGM_MM:
+    if patient.diaphragm_z > HIGH_DIAPHRAGM_MM and patient.inspiration < SHALLOW:
         yield "high_diaphragm"
-    elif patient.diaphragm_z < LOW_DIAPHRAGM_MM:
+    elif patient.diaphragm_z < LOW_DIAPHRAGM_MM and patient.inspiration > DEEP:
         yield "low_diaphragm"
     if patient.sex == "female":
         yield "breasts"
@@ -87,3 +92,9 @@ def _traits(patient: Patient) -> Iterator[str]:
         yield "young_bone"
     if patient.cartilage_calcium > CALCIFIED_CARTILAGE:
         yield "old_cartilage"
+    if patient.hypostasis > HYPOSTATIC:
+        yield "hypostasis"
+    if patient.liver_hu < FATTY_LIVER_HU:
+        yield "fatty_liver"
+    if len(osteophytes(patient)) >= SPURS:
+        yield "spurs"

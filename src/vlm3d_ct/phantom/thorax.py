@@ -8,9 +8,10 @@ from jaxtyping import Float32, Int64, UInt8
 from vlm3d_ct.phantom import tissue
 from vlm3d_ct.phantom.canvas import Canvas
 from vlm3d_ct.phantom.grid import Box, Field, Grid, Number, across_outline, polar, smoothstep, texture
-from vlm3d_ct.phantom.landmarks import HEART_AXES, aorta_path, aorta_radius, diaphragm_surface, spine_y
+from vlm3d_ct.phantom.landmarks import aorta_path, aorta_radius, diaphragm_surface, heart_bodies, spine_y
 from vlm3d_ct.phantom.patient import Patient
 from vlm3d_ct.phantom.region_ids import MEDIASTINUM, PLEURA
+from vlm3d_ct.phantom.rounded import cosine, exponential, power, sine
 from vlm3d_ct.phantom.tubes import Near, member, paint_near
 from vlm3d_ct.seeding import random_stream
 
@@ -35,7 +36,7 @@ def cavity_radius(patient: Patient, z: Field, turn: Field) -> Float32[np.ndarray
     A superellipse whose front recedes towards the head, and which closes in a blunt dome at the apices.
     """
     t = np.clip((z + 20) / np.float32(patient.apex_z + 20), 0, 1)
-    taper = np.sqrt(np.maximum(1 - t**2.4, np.float32(1e-4)))
+    taper = np.sqrt(np.maximum(1 - power(t, 2.4), np.float32(1e-4)))
     shift = 10 * t * t - POLE_Y
     width = patient.cavity_half_width * taper * (1 + np.float32(0.04) * smoothstep(-z, 20, 90))
     front = patient.cavity_half_depth * taper * (1 - np.float32(0.16) * smoothstep(z, -40, 80)) - shift
@@ -43,12 +44,12 @@ def cavity_radius(patient: Patient, z: Field, turn: Field) -> Float32[np.ndarray
     return superellipse(width, front, back, turn, CAVITY_POWER)
 
 
-def superellipse(width: Field, front: Field, back: Field, turn: Field, power: Number) -> Float32[np.ndarray, "..."]:
+def superellipse(width: Field, front: Field, back: Field, turn: Field, bend: Number) -> Float32[np.ndarray, "..."]:
     """Radius of a superellipse with these half axes (at least 0.5 mm), in directions as `cavity_radius` has them."""
-    sine, cosine = np.abs(np.sin(turn)), np.cos(turn)
-    p = np.float32(power)
-    across, depth = (np.maximum(half, np.float32(0.5)) ** -p for half in (width, np.where(cosine < 0, front, back)))
-    return np.asarray((sine**p * across + np.abs(cosine) ** p * depth) ** (-1 / p), dtype=np.float32)
+    aside, behind = np.abs(sine(turn)), cosine(turn)
+    halves = (width, np.where(behind < 0, front, back))
+    across, depth = (power(np.maximum(half, np.float32(0.5)), -bend) for half in halves)
+    return power(power(aside, bend) * across + power(np.abs(behind), bend) * depth, -1 / bend)
 
 
 def cavity_depth(patient: Patient, grid: Grid) -> Field:
@@ -81,14 +82,17 @@ def mediastinum_reach(patient: Patient, grid: Grid, side: int) -> Float32[np.nda
 
 
 def _heart_reach(patient: Patient, z: Field, y: Field, side: int) -> Field:
-    """How far the heart with its fat reaches to one side: the root of the ellipsoid's equation in x; 0 beside it."""
-    cz, cy, cx = patient.heart.centre_mm
-    scaled = HEART_AXES / (np.array(patient.heart.half_mm) + HEART_MARGIN_MM)[:, None]
-    az, ay, ax = (column[:, None, None].astype(np.float32) for column in scaled.T)
-    rest = az * (z - np.float32(cz)) + ay * (y - np.float32(cy))
-    a, b, c = float((ax * ax).sum()), (ax * rest).sum(0), (rest * rest).sum(0) - 1
-    inside = b * b - np.float32(a) * c
-    return np.where(inside > 0, side * (cx - b / a) + np.sqrt(np.maximum(inside, 0)) / a, 0)
+    """How far the heart with its fat reaches to one side: the root of its ellipsoids' equations in x; 0 beside them."""
+    reach = np.zeros(np.broadcast_shapes(z.shape, y.shape), dtype=np.float32)
+    for (cz, cy, cx), half, axes in heart_bodies(patient.heart):
+        scaled = axes / (np.array(half) + HEART_MARGIN_MM)[:, None]
+        az, ay, ax = (column[:, None, None].astype(np.float32) for column in scaled.T)
+        rest = az * (z - np.float32(cz)) + ay * (y - np.float32(cy))
+        a, b, c = float((ax * ax).sum()), (ax * rest).sum(0), (rest * rest).sum(0) - 1
+        inside = b * b - np.float32(a) * c
+        found = np.where(inside > 0, side * (cx - b / a) + np.sqrt(np.maximum(inside, 0)) / a, 0)
+        np.maximum(reach, found, out=reach)
+    return reach
 
 
 def mediastinum_depth(patient: Patient, grid: Grid) -> Field:
@@ -159,10 +163,22 @@ def paint_cavity(canvas: Canvas, patient: Patient) -> None:
     part = canvas.grid.crop(box)
     canvas.paint(box, canvas.cavity_depth[box], tissue.FAT)
     aerated = texture(part, random_stream("phantom lung", patient.seed), TEXTURE_MM)
-    aerated *= np.float32(tissue.LUNG_TEXTURE)
-    aerated += np.float32(patient.lung_hu) + np.float32(tissue.LUNG_GRADIENT_PER_MM) * part.y
+    aerated *= np.float32(patient.lung_unevenness_hu)
+    aerated += np.float32(patient.lung_hu) + np.float32(patient.lung_gradient) * part.y
+    _add_hypostasis(canvas, patient, box, aerated)
     canvas.paint(box, lungs, aerated)
     _label_cavity(canvas, patient, box, lungs)
+
+
+def _add_hypostasis(canvas: Canvas, patient: Patient, box: Box, aerated: Field) -> None:
+    """Add the dense layer at the back of the supine patient's lungs, thickest at the bases: normal."""
+    part = canvas.grid.crop(box)
+    rng = random_stream("phantom hypostasis", patient.seed)
+    reach = np.float32(rng.uniform(6, 16))
+    behind = np.clip((part.y - 10) * np.float32(1 / 50), 0, 1) * np.clip((60 - part.z) * np.float32(1 / 130), 0, 1)
+    share = exponential(np.maximum(canvas.cavity_depth[box], 0) * (-1 / reach))
+    share *= behind * np.float32(patient.hypostasis)
+    aerated += share * (tissue.HYPOSTATIC_LUNG - aerated)
 
 
 def _label_cavity(canvas: Canvas, patient: Patient, box: Box, lungs: Field) -> None:

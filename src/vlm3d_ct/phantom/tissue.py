@@ -3,8 +3,8 @@
 | tissue | HU | source |
 |---|---|---|
 | air, water | -1000, 0 | definition |
-| lung tissue at inspiration | -915 | with its vessels -850 to -910: Buzug, Computed Tomography (2008) |
-| dependent gradient | 0.25 a mm | supine, 30 to 60 from front to back: Verschakelen et al., AJR 161 (1993) |
+| lung tissue | -925 in deep inspiration to -790 near expiration | LUNGSOURCE |
+| dependent gradient | 0.1 to 0.7 a mm | GRADSOURCE |
 | fat | -105 | -115 to -90: Kalender, Computed Tomography (2011) |
 | muscle | 53, falls with age | 30 to 65: Goodpaster et al., J Appl Physiol 89 (2000) |
 | blood | 43 | 30 to 55 by haematocrit: Kalender (2011) |
@@ -26,12 +26,14 @@ from __future__ import annotations
 AIR = -1000.0
 SKIN = 10.0
 FAT = -105.0
-MUSCLE = 53.0
+MUSCLE = 48.0
 """At 50 years."""
-LUNG = -915.0
-LUNG_GRADIENT_PER_MM = 0.25
-LUNG_TEXTURE = 8.0
-"""Standard deviation of lung tissue between places some centimetres apart."""
+LUNG = -880.0
+"""In the average patient."""
+HYPOSTATIC_LUNG = -150.0
+"""Lung at the back of a patient who lies on it, where most of its air is gone."""
+FULL_LUNG, EMPTY_LUNG = -935.0, -770.0
+"""Without vessels, after the deepest inspiration and with none."""
 LUNG_VESSEL = 35.0
 FISSURE = -650.0
 PROMINENT_FISSURE = -250.0
@@ -52,8 +54,9 @@ BOWEL = 25.0
 STOOL = -120.0
 BILE = 6.0
 BREAST_GLAND = 25.0
-BONE_CORTEX = 560.0
+BONE_CORTEX = 450.0
 """Of vertebrae."""
+OSTEOPHYTE = 800.0
 LONG_BONE_CORTEX = 700.0
 RIB = 480.0
 """Cortex of ribs, sternum, clavicle and scapula."""
@@ -64,6 +67,8 @@ SPINAL_CANAL = 20.0
 NORMAL_NODE = 38.0
 
 EFFUSION = 10.0
+EFFUSION_RANGE = (0.0, 32.0)
+"""From transudate to exudate."""
 CONSOLIDATION = 38.0
 COLLAPSED_LUNG = 62.0
 SCAR = 45.0
@@ -76,6 +81,11 @@ CALCIUM = 900.0
 METAL = 2800.0
 GAS = -900.0
 """Gas in the stomach or a hernia, not quite air because of froth and partial volume."""
+
+
+def lung_hu(inspiration: float) -> float:
+    """Mean intensity of lung tissue without vessels at a depth of inspiration, 0 to 1."""
+    return EMPTY_LUNG + inspiration * (FULL_LUNG - EMPTY_LUNG)
 
 
 def sponge_hu(age_years: float) -> float:

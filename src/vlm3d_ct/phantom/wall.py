@@ -12,6 +12,7 @@ from vlm3d_ct.phantom.canvas import Canvas
 from vlm3d_ct.phantom.grid import Box, Field, Grid, Triple, across_outline, ellipsoid_depth, polar, smoothstep, texture
 from vlm3d_ct.phantom.patient import Patient
 from vlm3d_ct.phantom.region_ids import CHEST_WALL
+from vlm3d_ct.phantom.rounded import exponential, sine
 from vlm3d_ct.phantom.thorax import POLE_Y, cavity_radius, superellipse
 from vlm3d_ct.phantom.tubes import joined, near_tubes, polyline
 from vlm3d_ct.seeding import random_stream
@@ -40,6 +41,8 @@ BREAST_REACH_MM = 24.0
 """The breasts, and the belly, reach at most this far in front of the chest."""
 BREAST_BLEND_MM = np.float32(14)
 """Over this distance the breast's surface flows into the chest's."""
+MARBLING_MM = 26.0
+"""Wavelength of the fat in muscle."""
 GLAND_MM = 9.0
 """Wavelength of the strands of breast gland."""
 
@@ -67,7 +70,7 @@ def body_radius(patient: Patient, z: Field, turn: Field) -> Float32[np.ndarray, 
     shift = body_shift(z) - np.float32(POLE_Y)
     belly = (4 + 18 * patient.visceral_fat) * smoothstep(-z, 75, 175)
     radius = superellipse(width + np.float32(0.4) * belly, depth - shift + belly, depth + shift, turn, BODY_POWER)
-    groove = np.exp(-((turn / np.float32(0.16)) ** 2)) * (5 + 3 * smoothstep(z, -80, 40))
+    groove = exponential(-((turn / np.float32(0.16)) ** 2)) * (5 + 3 * smoothstep(z, -80, 40))
     return np.asarray(radius - groove, dtype=np.float32)
 
 
@@ -82,7 +85,7 @@ def _muscle_radius(patient: Patient, z: Field, turn: Field, body: Field) -> Floa
     thickness = np.full(np.broadcast_shapes(z.shape, turn.shape), 1.5, dtype=np.float32)
     for direction, spread, most, low, high in MUSCLES:
         level = smoothstep(z, low - 15, low + 15) * (1 - smoothstep(z, high - 15, high + 15))
-        thickness += most * level * np.exp(-(((degrees - direction) / spread) ** 2))
+        thickness += most * level * exponential(-(((degrees - direction) / spread) ** 2))
     chest = cavity_radius(patient, z, turn) + RIB_CAGE_MM + np.float32(patient.muscle / 12.5) * thickness
     under_skin = np.float32(_under_skin_mm(patient))
     shoulder = smoothstep(z, *SHOULDERS_MM)
@@ -107,7 +110,10 @@ def paint_wall(canvas: Canvas, patient: Patient) -> None:
     canvas.paint(box, body, tissue.SKIN, label=CHEST_WALL)
     body -= np.float32(SKIN_MM)
     canvas.paint(box, body, tissue.FAT)
-    canvas.paint(box, muscle, patient.muscle_hu)
+    marbled = texture(part, random_stream("phantom marbling", patient.seed), MARBLING_MM)
+    marbled *= np.float32(patient.marbling_hu)
+    marbled += np.float32(patient.muscle_hu)
+    canvas.paint(box, muscle, marbled)
     if not canvas.coarse:
         _paint_fat_planes(canvas, patient, box, muscle)
     _paint_armpits(canvas, patient)
@@ -123,7 +129,7 @@ def _paint_fat_planes(canvas: Canvas, patient: Patient, box: Box, muscle: Field)
     chest = cavity_radius(patient, z, turn) + np.float32(RIB_CAGE_MM)
     under_skin = body_radius(patient, z, turn) - np.float32(_under_skin_mm(patient))
     across = across_outline(cavity_radius(patient, LEVEL, turn)[0])
-    wave = np.float32(2.5) * np.sin(3 * turn + z / 25) + np.float32(1.5) * np.sin(7 * turn - z / 17)
+    wave = np.float32(2.5) * sine(3 * turn + z / 25) + np.float32(1.5) * sine(7 * turn - z / 17)
     half = np.float32(0.3 + 0.8 * patient.visceral_fat)
     uneven = np.float32(0.8) * texture(part, random_stream("phantom muscle", patient.seed), 40.0)
     shoulder = smoothstep(z, *SHOULDERS_MM)

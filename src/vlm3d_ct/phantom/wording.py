@@ -26,7 +26,7 @@ TRAIT_SHARE = 0.6
 TOGETHER_SHARE = 0.6
 """Share of the findings of one kind that are stated in one sentence where that is possible."""
 MOST_TOGETHER = 4
-WORDS_MEAN, WORDS_SPREAD, WORDS_LEAST = 62.0, 16.0, 36.0
+WORDS_MEAN, WORDS_SPREAD, WORDS_LEAST = 84.0, 20.0, 40.0
 """Length that is wanted of a report, whatever it reports: normal statements are added up to it."""
 HARD_WORDS_MEAN = 44.0
 """The same in the hard set: words that a tokenizer has never seen take several tokens each."""
@@ -111,7 +111,7 @@ def _sparse(draw: Draw, patient: Patient, findings: tuple[Finding, ...], stated:
     """One or two sentences: the statements, or one for a normal scan, and mostly another one where that is all."""
     texts = [statement.text for statement in stated] or [clear_statement(draw)]
     if len(texts) == 1 and (not findings or draw.rng.random() < SECOND_SHARE):
-        more = [*trait_statements(draw, patient), next(normal_statements(draw, findings))]
+        more = [*trait_statements(draw, patient), next(normal_statements(draw, patient, findings))]
         texts.append(draw.one([statement.text for statement in more]))
     return " ".join(texts)
 
@@ -145,7 +145,7 @@ def _fillers(
     mean = HARD_WORDS_MEAN if draw.hard else WORDS_MEAN
     wanted = max(WORDS_LEAST, draw.rng.normal(mean, WORDS_SPREAD))
     words = sum(statement.words for statement in (*stated, *added)) + len(impression.split())
-    for statement in normal_statements(draw, findings):
+    for statement in normal_statements(draw, patient, findings):
         added.append(statement)
         words += statement.words
         if words >= wanted:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from jaxtyping import Float32
 
 from vlm3d_ct.phantom import tissue
 from vlm3d_ct.phantom.canvas import Canvas
@@ -21,12 +22,12 @@ from vlm3d_ct.phantom.tubes import Near, Tubes, joined, member, near_tubes, poly
 
 CYLINDRICAL, VARICOSE, CYSTIC, TRACTION = "cylindrical", "varicose", "cystic", "traction"
 FORM_SHARES = {CYLINDRICAL: 0.45, VARICOSE: 0.25, CYSTIC: 0.3}
-TWO_LOBES_SHARE = 0.4
+TWO_LOBES_SHARE = 0.3
 LUMEN_MM = {CYLINDRICAL: (5.0, 11.0), VARICOSE: (6.0, 13.0), CYSTIC: (9.0, 20.0), TRACTION: (4.0, 8.0)}
-COARSE_LUMEN_MM = (18.0, 24.0)
+COARSE_LUMEN_MM = (14.0, 20.0)
 """Diameter of the widest lumen."""
-WALL_MM, CYST_WALL_MM, COARSE_WALL_MM = 1.6, 1.1, 9.0
-WALL_HU, COARSE_WALL_HU = 25.0, 110.0
+WALL_MM, CYST_WALL_MM, COARSE_WALL_MM = 1.6, 1.1, 6.5
+WALL_HU, COARSE_WALL_HU = 25.0, (-350.0, 40.0)
 BENDS = {VARICOSE: 0.35, TRACTION: 0.3}
 """How much the lumen's width varies along the bronchus, as a share of it."""
 PIECES = 4
@@ -42,6 +43,8 @@ THICK_MM, COARSE_THICK_MM = (7.0, 12.0), (20.0, 25.0)
 THICK_WALL_SHARE = 0.3
 """Thickness of that wall as a share of the outer diameter."""
 COARSE_LUMEN_SHARE = 0.15
+UNEVEN_HU = 110.0
+"""By which walls of one patient differ on coarse grids."""
 LUMEN_HU = tissue.AIR + 30
 
 
@@ -127,7 +130,7 @@ def paint_bronchiectasis(canvas: Canvas, patient: Patient, finding: Finding, hea
     widest = finding.size_mm / 2 * (0.5 if finding.form == CYSTIC and not canvas.coarse else 1.0)
     bend = BENDS.get(finding.form, 0.0)
     lumina = joined([_bronchus(path, widest, 0.9, bend, rng) for path in finding.paths])
-    _paint_bronchi(canvas, finding, lumina, wall, COARSE_WALL_HU if canvas.coarse else WALL_HU)
+    _paint_bronchi(canvas, finding, lumina, wall, _wall_hu(canvas, finding))
     arteries = near_tubes(canvas.grid, _beside(lumina, wall))
     _paint(canvas, finding, arteries, max(patient.blood.right, tissue.LUNG_VESSEL))
     if finding.form == CYSTIC:
@@ -139,7 +142,12 @@ def paint_thickening(canvas: Canvas, patient: Patient, finding: Finding, heart: 
     outer = finding.size_mm / 2
     wall = outer * (1 - COARSE_LUMEN_SHARE if canvas.coarse else 2 * THICK_WALL_SHARE)
     lumina = joined([_bronchus(path, outer - wall, 0.6, 0.0, finding.rng) for path in finding.paths])
-    _paint_bronchi(canvas, finding, lumina, wall, COARSE_WALL_HU if canvas.coarse else WALL_HU)
+    _paint_bronchi(canvas, finding, lumina, wall, _wall_hu(canvas, finding))
+
+
+def _wall_hu(canvas: Canvas, finding: Finding) -> float:
+    """Intensity of the walls; on coarse grids lung has a varying share in it."""
+    return finding.between(COARSE_WALL_HU) if canvas.coarse else WALL_HU
 
 
 def _bronchus(path: Path, radius_mm: Number, taper: Number, bend: Number, rng: np.random.Generator) -> Tubes:
@@ -167,11 +175,12 @@ def _beside(lumina: Tubes, wall_mm: Number) -> Tubes:
 def _paint_bronchi(canvas: Canvas, finding: Finding, lumina: Tubes, wall_mm: Number, hu: float) -> None:
     """All walls first, then all lumina, so that connected bronchi are open to each other."""
     near = near_tubes(canvas.grid, lumina.widened(wall_mm))
-    _paint(canvas, finding, near, hu)
+    uneven = finding.rng.uniform(-UNEVEN_HU, UNEVEN_HU, size=len(lumina)).astype(np.float32) * canvas.coarse
+    _paint(canvas, finding, near, hu + uneven[near.tube])
     _paint(canvas, finding, near.inset(wall_mm), LUMEN_HU)
 
 
-def _paint(canvas: Canvas, finding: Finding, near: Near, hu: float) -> None:
+def _paint(canvas: Canvas, finding: Finding, near: Near, hu: float | Float32[np.ndarray, " n"]) -> None:
     """Mix in what is near tubes, within the finding's lobes."""
     z, y, x = np.unravel_index(near.voxel, canvas.grid.shape)
     cover = np.clip(near.depth_mm * np.float32(1 / canvas.grid.edge_mm) + np.float32(0.5), 0, 1)
@@ -189,7 +198,7 @@ def _paint_cysts(canvas: Canvas, finding: Finding, rng: np.random.Generator) -> 
         offset = rng.normal(size=3)
         offset *= 0.0 if i == 0 else 0.95 * finding.size_mm / np.linalg.norm(offset)
         bodies.append((_triple(end + offset), radius, rng.random() < 0.35, rng.uniform(0.0, 0.6)))
-    for layer, hu in ((wall, COARSE_WALL_HU if canvas.coarse else WALL_HU), (0.0, LUMEN_HU)):
+    for layer, hu in ((wall, _wall_hu(canvas, finding)), (0.0, LUMEN_HU)):
         for centre, radius, wet, level in bodies:
             half = (radius + layer,) * 3
             box = grid.box_around(centre, half)

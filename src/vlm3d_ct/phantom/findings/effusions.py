@@ -18,11 +18,11 @@ from vlm3d_ct.phantom.region_ids import HEART, LUNGS, MEDIASTINUM, PERICARDIUM, 
 Range = tuple[float, float]
 
 PLEURAL_MM: dict[Severity, Range] = {"mild": (12, 22), "moderate": (30, 44), "severe": (55, 72)}
-COARSE_PLEURAL_MM: dict[Severity, Range] = {"mild": (22, 28), "moderate": (36, 46), "severe": (58, 74)}
+COARSE_PLEURAL_MM: dict[Severity, Range] = {"mild": (16, 22), "moderate": (24, 32), "severe": (36, 48)}
 """Thickness of the fluid at the back of the lung's base."""
-PLEURAL_HEIGHT_MM: dict[Severity, float] = {"mild": 75.0, "moderate": 120.0, "severe": 190.0}
+PLEURAL_HEIGHT_MM: dict[Severity, float] = {"mild": 75.0, "moderate": 110.0, "severe": 160.0}
 PASSIVE_MM: dict[Severity, Range] = {"mild": (6, 10), "moderate": (12, 20), "severe": (20, 32)}
-COARSE_PASSIVE_MM: dict[Severity, Range] = {"mild": (18, 22), "moderate": (20, 26), "severe": (24, 34)}
+COARSE_PASSIVE_MM: dict[Severity, Range] = {"mild": (12, 17), "moderate": (16, 22), "severe": (20, 30)}
 """Thickness of the airless lung on the fluid."""
 PASSIVE_SHARE: dict[Severity, float] = {"mild": 0.4, "moderate": 0.9, "severe": 1.0}
 THINNEST_MM = 2.0
@@ -31,9 +31,11 @@ HALF_LUNG_HU = -150.0
 """Voxels at the wall below this are partly lung."""
 BOTH_SIDES_SHARE = 0.25
 PERICARDIAL_MM: dict[Severity, Range] = {"mild": (5, 9), "moderate": (11, 19), "severe": (21, 30)}
-COARSE_PERICARDIAL_MM: dict[Severity, Range] = {"mild": (18, 20), "moderate": (21, 24), "severe": (26, 32)}
+COARSE_PERICARDIAL_MM: dict[Severity, Range] = {"mild": (9, 10), "moderate": (12, 15), "severe": (17, 23)}
 """Effusions of up to 10 mm are called small, up to 20 mm moderate, above that large (ESC guidelines, 2015)."""
 ENLARGEMENT: dict[Severity, Range] = {"mild": (1.2, 1.26), "moderate": (1.3, 1.36), "severe": (1.4, 1.48)}
+SETTLING_HU_PER_MM, SETTLED_HU = 0.2, 8.0
+"""How much denser an effusion is towards the back, and at most, from its middle on."""
 FAILURE_SHARE = 0.35
 """Share of the more than mildly enlarged hearts that fail: with effusions on both sides and thick septa."""
 LOWER_LOBE: dict[Side, int] = {"right": 3, "left": 5}
@@ -121,7 +123,15 @@ def paint_pleural(canvas: Canvas, patient: Patient, finding: Finding, heart: Hea
     depth = _crescent(canvas, box, patient, finding.severity, finding.size_mm)
     beside = canvas.grid.x > 0 if finding.side == "left" else canvas.grid.x < 0
     rim = (np.abs(canvas.cavity_depth) < canvas.grid.edge_mm) & (canvas.hu < HALF_LUNG_HU) & beside
-    canvas.paint(box, depth, tissue.EFFUSION, where=canvas.in_lobes(box, SIDE_LOBES[finding.side]) | rim)
+    inside = canvas.in_lobes(box, SIDE_LOBES[finding.side]) | rim
+    canvas.paint(box, depth, _fluid(canvas, box, finding), where=inside)
+
+
+def _fluid(canvas: Canvas, box: Box, finding: Finding) -> Field:
+    """Intensity of an effusion, denser towards the back, where cells and protein settle in the supine patient."""
+    behind = canvas.grid.crop(box).y - np.float32(finding.centre_mm[1])
+    rise = np.clip(behind * np.float32(SETTLING_HU_PER_MM), -SETTLED_HU, SETTLED_HU)
+    return np.asarray(np.float32(finding.between(tissue.EFFUSION_RANGE)) + rise, dtype=np.float32)
 
 
 def place_pericardial(situation: Situation) -> list[Finding]:
@@ -153,7 +163,7 @@ def paint_pericardial(canvas: Canvas, patient: Patient, finding: Finding, heart:
     box, depth = heart_depth(canvas, heart, finding.size_mm + 14)
     free = canvas.is_in(box, (*LUNGS, MEDIASTINUM, PERICARDIUM, HEART))
     shell = np.minimum(depth + np.float32(finding.size_mm), -depth)
-    canvas.paint(box, shell, tissue.EFFUSION, where=free)
+    canvas.paint(box, shell, _fluid(canvas, box, finding), where=free)
     canvas.lobes[box][shell > 0] = 0  # the lung is pushed aside
 
 

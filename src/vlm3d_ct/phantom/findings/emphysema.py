@@ -25,8 +25,8 @@ COARSE_BULLA_MM = (38.0, 56.0)
 BULLA_WALL_MM = 0.9
 BULLA_DISTANCE = 0.95
 """Distance of the other bullae's centres from the largest one's, in its diameters."""
-COARSE_WALL_SHARE, COARSE_WALL_HU = 2.0, 110.0
-"""Thickness of a bulla's wall on a coarse grid, in voxels."""
+COARSE_WALL_SHARE, COARSE_WALL_HU = 1.5, (-500.0, -50.0)
+"""Of a bulla's wall on a coarse grid: thickness in voxels, bounds of the intensity."""
 HOLE_MM = (5.0, 9.0)
 """Diameter of a centrilobular hole."""
 HOLE_SPACING_MM = 11.0
@@ -69,19 +69,19 @@ def place_emphysema(situation: Situation) -> list[Finding]:
 def paint_emphysema(canvas: Canvas, patient: Patient, finding: Finding, heart: Heart) -> None:
     """Air spaces of the finding's form."""
     painters = {BULLOUS: _paint_bullae, CENTRILOBULAR: _paint_holes, PARASEPTAL: _paint_row}
-    painters[finding.form](canvas, finding)
+    painters[finding.form](canvas, patient, finding)
 
 
-def _paint_bullae(canvas: Canvas, finding: Finding) -> None:
+def _paint_bullae(canvas: Canvas, patient: Patient, finding: Finding) -> None:
     """Dark lung, poor in vessels, and bullae with visible walls around the finding's centre."""
     rng, lobe, grid = finding.rng, finding.regions[0], canvas.grid
     box = canvas.whole()
     points = canvas.points(box, canvas.lobes == lobe)
     old = canvas.hu[points.index]
-    dark = tissue.EMPHYSEMA + (1 - VESSEL_LOSS) * np.maximum(old - np.float32(tissue.LUNG + 60), 0)
+    dark = tissue.EMPHYSEMA + (1 - VESSEL_LOSS) * np.maximum(old - np.float32(patient.lung_hu + 60), 0)
     canvas.mix(points.index, np.full(len(old), 0.9, dtype=np.float32), dark)
     wall = COARSE_WALL_SHARE * grid.edge_mm if canvas.coarse else max(BULLA_WALL_MM, grid.edge_mm)
-    wall_hu = COARSE_WALL_HU if canvas.coarse else tissue.BULLA_WALL
+    wall_hu = finding.between(COARSE_WALL_HU) if canvas.coarse else tissue.BULLA_WALL
     for i in range(BULLAE[finding.severity]):
         aside = rng.normal(size=3)
         aside *= 0.0 if i == 0 else BULLA_DISTANCE * finding.size_mm / np.linalg.norm(aside)
@@ -98,7 +98,7 @@ def _paint_bullae(canvas: Canvas, finding: Finding) -> None:
         canvas.paint(box, depth - np.float32(wall), tissue.AIR + 10, where=inside)
 
 
-def _paint_holes(canvas: Canvas, finding: Finding) -> None:
+def _paint_holes(canvas: Canvas, patient: Patient, finding: Finding) -> None:
     """Holes without walls in the middle of lobules, away from the pleura."""
     rng, box = finding.rng, canvas.whole()
     points = canvas.points(box, canvas.in_lobes(box, finding.regions) & (canvas.cavity_depth > 5))
@@ -108,7 +108,7 @@ def _paint_holes(canvas: Canvas, finding: Finding) -> None:
     canvas.mix(points.index, cover * (cells.value < HOLE_SHARE[finding.severity]), HOLE_HU)
 
 
-def _paint_row(canvas: Canvas, finding: Finding) -> None:
+def _paint_row(canvas: Canvas, patient: Patient, finding: Finding) -> None:
     """One row of air spaces with thin walls along the pleura."""
     rng, box, size = finding.rng, canvas.whole(), np.float32(finding.size_mm)
     edge = np.float32(1 / canvas.grid.edge_mm)

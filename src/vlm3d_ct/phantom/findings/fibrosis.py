@@ -21,12 +21,12 @@ BANDS, RETICULAR = "bands", "reticular"
 BAND_COUNT: dict[Severity, int] = {"mild": 3, "moderate": 5, "severe": 7}
 BAND_MM, COARSE_BAND_MM = (30.0, 50.0), (55.0, 75.0)
 BAND_THICKNESS_MM, COARSE_BAND_THICKNESS_MM = 2.2, 10.0
-COARSE_SCAR_HU = 110.0
+COARSE_SCAR_HU = 20.0
 RETICULAR_MM, COARSE_RETICULAR_MM = (5.0, 9.0), (20.0, 26.0)
 """Diameter of the meshes."""
 LINE_MM, COARSE_LINE_MM = 1.1, 9.0
-LINE_HU, COARSE_LINE_HU = -60.0, 90.0
-GLASS_HU, COARSE_GLASS_HU = -680.0, -250.0
+LINE_HU, COARSE_LINE_HU = (-200.0, 20.0), (-450.0, -50.0)
+GLASS_HU = -680.0
 """Fibrosis too fine to be resolved, between the lines."""
 CYST_HU = -930.0
 REACH_MM: dict[Severity, float] = {"mild": 14.0, "moderate": 24.0, "severe": 36.0}
@@ -106,14 +106,13 @@ def _paint_network(canvas: Canvas, patient: Patient, finding: Finding) -> None:
     patchy = np.float32(0.35 * finding.size_mm) * (cells.value - np.float32(0.5))
     depth = reach * height - canvas.cavity_depth[points.index] + patchy
     cover = np.clip(depth * np.float32(0.3), 0, 1)
-    glass = COARSE_GLASS_HU if canvas.coarse else GLASS_HU
-    canvas.mix(points.index, cover, np.maximum(canvas.hu[points.index], np.float32(glass)))
+    canvas.mix(points.index, cover, np.maximum(canvas.hu[points.index], np.float32(GLASS_HU)))
     if finding.severity == "severe" and not canvas.coarse:
         open_cyst = np.clip((cells.septum_mm - np.float32(LINE_MM)) * edge + np.float32(0.5), 0, 1)
         canvas.mix(points.index, cover * open_cyst * (cells.value < 0.7), CYST_HU)
     half_line = np.float32((COARSE_LINE_MM if canvas.coarse else LINE_MM) / 2)
     lines = np.clip((half_line - cells.septum_mm) * edge + np.float32(0.5), 0, 1)
-    hu = np.float32(COARSE_LINE_HU if canvas.coarse else LINE_HU)
+    hu = np.float32(finding.between(COARSE_LINE_HU if canvas.coarse else LINE_HU))
     canvas.mix(points.index, cover * lines, np.maximum(canvas.hu[points.index], hu))
 
 

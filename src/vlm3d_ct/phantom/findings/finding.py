@@ -73,6 +73,10 @@ class Finding:
         """A fresh random stream of this finding; the same draws each time."""
         return random_stream("phantom finding", self.seed)
 
+    def between(self, bounds: tuple[Number, Number]) -> float:
+        """A number between these bounds that belongs to this finding: an intensity, say."""
+        return float(random_stream("phantom intensity", self.seed).uniform(*bounds))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Situation:

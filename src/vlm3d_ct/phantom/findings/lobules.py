@@ -15,6 +15,7 @@ from jaxtyping import Float32
 
 from vlm3d_ct.phantom.canvas import Points
 from vlm3d_ct.phantom.grid import Number
+from vlm3d_ct.phantom.rounded import sine
 
 BEND = 0.16
 """Amplitude of the bending as a share of a lobule's diameter; its wavelength is about two diameters."""
@@ -54,9 +55,9 @@ def lobules(points: Points, rng: np.random.Generator, diameter_mm: Number, stret
     turn = rng.uniform(0, math.pi)
     c, s = np.float32(math.cos(turn)), np.float32(math.sin(turn))
     bend = np.float32(BEND)
-    v = z + bend * np.sin(np.float32(2.9) * y + np.float32(1.7) * x + phases[0]) + shift[0]
-    by = y + bend * np.sin(np.float32(3.1) * x + np.float32(2.3) * z + phases[1])
-    bx = x + bend * np.sin(np.float32(2.7) * y - np.float32(2.1) * z + phases[2])
+    v = z + bend * sine(np.float32(2.9) * y + np.float32(1.7) * x + phases[0]) + shift[0]
+    by = y + bend * sine(np.float32(3.1) * x + np.float32(2.3) * z + phases[1])
+    bx = x + bend * sine(np.float32(2.7) * y - np.float32(2.1) * z + phases[2])
     return _in_lattice((v, c * by + s * bx + shift[1], c * bx - s * by + shift[2]), diameter_mm, rng)
 
 

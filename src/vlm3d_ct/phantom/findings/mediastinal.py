@@ -36,17 +36,17 @@ CARDIOPHRENIC_DIRECTION = (-0.2, -0.75, -0.65)
 """Where the nodes between heart and diaphragm are, as a direction (z, y, x) from the heart's centre."""
 CARDIOPHRENIC_SHARE = 1.12
 PLAQUES: dict[Severity, int] = {"mild": 2, "moderate": 4, "severe": 8}
-AORTIC_PLAQUES: dict[Severity, int] = {"mild": 3, "moderate": 6, "severe": 12}
+AORTIC_PLAQUES: dict[Severity, int] = {"mild": 3, "moderate": 5, "severe": 9}
 NODE_MM, COARSE_NODE_MM = (14.0, 34.0), (28.0, 40.0)
 """Long diameter; nodes are enlarged above a short axis of 10 mm."""
 NODE_COUNT_SHARES = (0.5, 0.35, 0.15)
 """Share of one, two, three stations."""
-COARSE_NODE_HU = 120.0
+COARSE_NODE_HU = 80.0
 """On coarse grids enlarged nodes are as dense as those that take up contrast medium."""
 HERNIA_MM, COARSE_HERNIA_MM = (35.0, 75.0), (60.0, 90.0)
 PLAQUE_MM, COARSE_PLAQUE_MM = (4.0, 9.0), (18.0, 24.0)
-AORTIC_PLAQUE_MM, COARSE_AORTIC_PLAQUE_MM = (6.0, 14.0), (18.0, 24.0)
-COARSE_CALCIUM_HU = 1500.0
+AORTIC_PLAQUE_MM, COARSE_AORTIC_PLAQUE_MM = (6.0, 14.0), (16.0, 22.0)
+CALCIUM_HU, COARSE_CALCIUM_HU = (450.0, 1100.0), (350.0, 900.0)
 ATHEROSCLEROSIS_SHARE = 0.3
 """Share of the patients with coronary calcification whose aorta is calcified with it."""
 AORTIC_PARTS = {"ascending aorta": (1, 3), "aortic arch": (3, 7), "descending aorta": (7, 9)}
@@ -169,7 +169,7 @@ def paint_aortic_calcification(canvas: Canvas, patient: Patient, finding: Findin
     """Plaques on the wall of one part."""
     flat = 0.3 * finding.size_mm
     half = canvas.visible((finding.size_mm / 2, flat, flat), share=0.8)
-    hu = COARSE_CALCIUM_HU if canvas.coarse else tissue.CALCIUM
+    hu = finding.between(COARSE_CALCIUM_HU if canvas.coarse else CALCIUM_HU)
     for point in _aortic_plaques(patient, finding):
         canvas.ellipsoid(point, half, hu)
 
@@ -211,7 +211,7 @@ def paint_coronary_calcification(canvas: Canvas, patient: Patient, finding: Find
     radius = finding.size_mm / 2
     flat = 0.6 * radius
     half = canvas.visible((radius, flat, flat), share=0.9)
-    hu = COARSE_CALCIUM_HU if canvas.coarse else tissue.CALCIUM
+    hu = finding.between(COARSE_CALCIUM_HU if canvas.coarse else CALCIUM_HU)
     for point in _coronary_plaques(heart, finding.form, finding.severity):
         canvas.ellipsoid(point, half, hu)
 

@@ -17,17 +17,19 @@ PATCH_MM, COARSE_PATCH_MM = (18.0, 26.0), (36.0, 46.0)
 """Diameter of one patch; neighbours of one kind merge into larger, geographic ones."""
 COARSE_STRETCH = 1.6
 DARK_SHARE: dict[Severity, float] = {"mild": 0.35, "moderate": 0.5, "severe": 0.6}
-DARK_HU = -945.0
-VESSEL_SHARE = 0.5
+CONTRAST: tuple[float, float] = (0.4, 0.85)
+"""Bounds of how strong the pattern is, relative to the rise and the fall below."""
+DARK_FALL_HU, LOWEST_HU = 65.0, -970.0
+VESSEL_SHARE = 0.7
 """Share of a vessel's contrast that is left in the dark parts."""
 LUNG_SPREAD_HU = 70.0
 """Lung tissue is within this of its mean; darker are airways, brighter vessels and walls."""
-BRIGHT_RISE_HU, COARSE_BRIGHT_HU = 95.0, -20.0
+BRIGHT_RISE_HU = 75.0
 
 
 def place_mosaic(situation: Situation) -> list[Finding]:
-    """A patchwork over two to four lobes."""
-    lobes = situation.take_lobes(int(situation.rng.integers(2, 5)))
+    """A patchwork over one to three lobes."""
+    lobes = situation.take_lobes(int(situation.rng.integers(1, 4)))
     if not lobes:
         return []
     return [
@@ -44,20 +46,21 @@ def place_mosaic(situation: Situation) -> list[Finding]:
 
 
 def paint_mosaic(canvas: Canvas, patient: Patient, finding: Finding, heart: Heart) -> None:
-    """Air trapping in some lobules and more blood in the others."""
+    """Air trapping in some lobules, which are the lesion, and more blood in the others."""
     box = canvas.whole()
     points = canvas.points(box, canvas.in_lobes(box, finding.regions))
     cells = lobules(points, finding.rng, finding.size_mm, COARSE_STRETCH if canvas.coarse else 1.0)
     old = canvas.hu[points.index]
-    above = old - np.float32(patient.lung_hu + LUNG_SPREAD_HU)  # vessels and walls
-    dark = np.minimum(old, DARK_HU + np.float32(VESSEL_SHARE) * np.maximum(above, 0))
-    if canvas.coarse:
-        bright = np.maximum(old, np.float32(COARSE_BRIGHT_HU))
-    else:
-        is_lung = (above < 0) & (above > -2 * LUNG_SPREAD_HU)
-        bright = old + np.float32(BRIGHT_RISE_HU) * is_lung
+    healthy = np.float32(patient.lung_hu) + np.float32(patient.lung_gradient) * points.y
+    above = old - healthy - np.float32(LUNG_SPREAD_HU)  # vessels and walls
+    strength = finding.between(CONTRAST)
+    trap = np.maximum(healthy - np.float32(strength * DARK_FALL_HU), np.float32(LOWEST_HU))
+    dark = np.minimum(old, trap + np.float32(VESSEL_SHARE) * np.maximum(above, 0))
+    is_lung = (above < 0) & (above > -2 * LUNG_SPREAD_HU)
+    bright = old + np.float32(strength * BRIGHT_RISE_HU) * is_lung
     trapped = cells.value < DARK_SHARE[finding.severity]
-    canvas.mix(points.index, np.ones(len(old), dtype=np.float32), np.where(trapped, dark, bright))
+    canvas.mix(points.index, trapped.astype(np.float32), dark)
+    canvas.mix(points.index, (~trapped).astype(np.float32), bright, marked=False)
 
 
 MOSAIC = (Kind(abnormality="Mosaic attenuation pattern", weight=1.4, place=place_mosaic, paint=paint_mosaic),)

@@ -23,7 +23,7 @@ LARGEST_NODULE_MM = 30.0
 COARSE_NODULE_MM: Range = (27.0, 36.0)
 NODULE_SHARES, COARSE_NODULE_SHARES = (0.6, 0.25, 0.15), (0.35, 0.35, 0.3)
 """Share of the patients with nodules who have one, two, three."""
-COARSE_NODULE_HU, COARSE_CALCIFIED_HU = 180.0, 900.0
+COARSE_NODULE_HU, COARSE_CALCIFIED_HU = 90.0, 500.0
 """On coarse grids a solid nodule is as dense as one that takes up contrast medium."""
 CONSOLIDATION_MM: Range = (30.0, 75.0)
 COARSE_CONSOLIDATION_MM: Range = (58.0, 85.0)
@@ -32,11 +32,12 @@ TWO_LOBES_SHARE = 0.4
 PARAPNEUMONIC_SHARE = 0.3
 """Share of the consolidations of lower lobes that come with a small effusion."""
 OPACITY_MM: Range = (35.0, 90.0)
-COARSE_OPACITY_MM: Range = (80.0, 115.0)
+COARSE_OPACITY_MM: Range = (52.0, 84.0)
 GLASS, PATCHY = "ground glass", "patchy"
-OPACITY_HU: dict[str, Range] = {GLASS: (-690.0, -520.0), PATCHY: (-560.0, 10.0)}
-"""Intensity where an opacity is thinnest and where it is densest; ground glass reads -750 to -300 on clinical scans."""
-COARSE_OPACITY_HU: dict[str, Range] = {GLASS: (-110.0, -20.0), PATCHY: (-140.0, 90.0)}
+OPACITY_SPAN_HU: dict[str, float] = {GLASS: 170.0, PATCHY: 560.0}
+OPACITY_HU: dict[str, Range] = {GLASS: (-760.0, -460.0), PATCHY: (-680.0, -480.0)}
+"""How far an opacity's densest part is above its thinnest, and bounds of that; ground glass reads -750 to -300 on
+clinical scans."""
 
 
 def _in_lobe(situation: Situation, abnormality: str, form: str, size: float, sizes: Range) -> list[Finding]:
@@ -133,8 +134,8 @@ def paint_opacity(canvas: Canvas, patient: Patient, finding: Finding, heart: Hea
     wavelength = max(14.0, 3 * part.spacing_mm[0])
     contrast = 0.7 if finding.form == PATCHY else 0.35
     dense = np.clip(texture(part, rng, wavelength) * np.float32(contrast) + np.float32(0.4), 0, 1)
-    low, high = (COARSE_OPACITY_HU if canvas.coarse else OPACITY_HU)[finding.form]
-    hu = np.maximum(canvas.hu[box], np.float32(low) + dense * np.float32(high - low))
+    thinnest, span = finding.between(OPACITY_HU[finding.form]), OPACITY_SPAN_HU[finding.form]
+    hu = np.maximum(canvas.hu[box], np.float32(thinnest) + dense * np.float32(span))
     edge = 1.0 if canvas.coarse else 0.25
     canvas.paint(box, depth * np.float32(edge), hu, where=canvas.lobes[box] == finding.regions[0])
 

@@ -1,0 +1,1 @@
+"""What `benchmarks/phantom_figures.py` measures of the phantoms: one module for each group of figures."""
