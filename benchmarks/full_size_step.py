@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import os
 import platform
-import re
 import resource
 import statistics
 import sys
@@ -22,10 +20,10 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from pages import RESULTS, hardware_name, result_path
 from torch import Tensor
 
 from vlm3d_ct.config import Config, config_from_mapping, config_to_mapping
@@ -34,7 +32,6 @@ from vlm3d_ct.models.patches import pool_occupancy
 from vlm3d_ct.objectives import ContrastiveObjective
 from vlm3d_ct.training.optimizer import build_optimizer
 
-RESULTS = Path(__file__).parent / "results"
 REPETITIONS = {"cpu": 1, "cuda": 5}
 
 
@@ -173,26 +170,6 @@ def measure_all(configs: Sequence[Config], devices: Sequence[str], batch_size: i
     return measurements
 
 
-def hardware_name() -> str:
-    """The GPU, or else the processor with the number of its cores."""
-    if torch.cuda.is_available():
-        return str(torch.cuda.get_device_name())
-    return f"{_processor()} {os.cpu_count()} cores"
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    text = cpuinfo.read_text(encoding="utf-8", errors="replace") if cpuinfo.exists() else ""
-    match = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-    return match[1].strip() if match else platform.processor() or platform.machine()
-
-
-def result_path(directory: Path, hardware: str, day: datetime) -> Path:
-    """``full_size_step_<hardware>_<yyyymm>.md``."""
-    slug = re.sub(r"[^a-z0-9]+", "_", hardware.lower()).strip("_")
-    return directory / f"full_size_step_{slug}_{day:%Y%m}.md"
-
-
 def render(measurements: Sequence[Measurement], config: Config, hardware: str, day: datetime) -> str:
     """The page of results."""
     size = "x".join(map(str, config.preprocess.size))
@@ -239,7 +216,7 @@ def main(arguments: Sequence[str]) -> None:
     devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
     day, hardware = datetime.now(UTC), hardware_name()
     text = render(measure_all(configs, devices, parsed.batch_size), config, hardware, day)
-    path = result_path(RESULTS, hardware, day)
+    path = result_path(RESULTS, "full_size_step", hardware, day)
     path.parent.mkdir(exist_ok=True)
     path.write_text(text, encoding="utf-8")
     print(f"{text}\nwritten to {path}")

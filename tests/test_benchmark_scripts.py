@@ -63,5 +63,7 @@ def test_the_page_has_a_row_for_every_measurement(full_size_step: ModuleType, ti
 
 
 def test_the_page_is_named_by_theme_hardware_and_month(full_size_step: ModuleType):
-    path = full_size_step.result_path(Path("r"), "NVIDIA H200 (141 GB)", datetime(2026, 3, 9, tzinfo=UTC))
+    path = full_size_step.result_path(
+        Path("r"), "full_size_step", "NVIDIA H200 (141 GB)", datetime(2026, 3, 9, tzinfo=UTC)
+    )
     assert path == Path("r/full_size_step_nvidia_h200_141_gb_202603.md")

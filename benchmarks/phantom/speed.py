@@ -1,4 +1,4 @@
-"""Time and memory of one full-size case, cases a second at the small size, and whether the bytes are always the same."""
+"""Time and memory of a full-size case, small cases a second, and whether the bytes are always the same."""
 
 from __future__ import annotations
 

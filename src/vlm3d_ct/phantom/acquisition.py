@@ -10,7 +10,7 @@ An acquisition is drawn from a random stream of its own, so that it tells nothin
 | extent along z, mm | 293 to 314 | 274 to 290 |
 | distance of slices at full size, mm | 0.75 to 3 | 4 or 5 |
 | thickness of slices at full size, mm | 0.75 to 3.2 | 4 to 5 |
-| thickness of slices at small size, in their distances | 1 to 2 | 1 to 2 |
+| thickness of slices at small size, in their distances | 1 to 1.8 | 2.1 to 2.5 |
 | kernel | soft, standard | lung |
 | noise at full size, HU | soft 8 to 18, standard 12 to 26 | lung 36 to 60 |
 | noise at small size, HU | soft 6 to 12, standard 8 to 18 | lung 24 to 36 |
@@ -37,8 +37,6 @@ Kernel = Literal["soft", "standard", "lung"]
 Header = Literal["true", "blank"]
 
 SMALL_SHAPE = (32, 96, 96)
-SMALL_OVERLAP = 2.0
-"""At small size a slice is up to this many times as thick as their distance."""
 FULL_IN_PLANE = 512
 PADDINGS_HU: tuple[int | None, ...] = (None, None, -1024, -2048, -8192)
 TABLE_SHARE = 0.9
@@ -59,6 +57,7 @@ class Ranges:
         view_z_mm: extent of the scan, at full size cut to whole slices.
         slice_mm: distances of slices at full size.
         most_thickness_mm, overlap: a slice is up to ``overlap`` times as thick as their distance, and no thicker.
+        small_overlap: how many times as thick as their distance slices are at small size.
         noise_hu: standard deviation by kernel, at small and at full size.
         orientations: directions of the file's axes.
         jpeg_quality: of 2D slices.
@@ -71,6 +70,7 @@ class Ranges:
     slice_mm: tuple[float, ...]
     most_thickness_mm: float
     overlap: float
+    small_overlap: tuple[float, float]
     noise_hu: dict[Size, dict[Kernel, tuple[float, float]]]
     orientations: tuple[str, ...]
     jpeg_quality: tuple[int, int]
@@ -84,6 +84,7 @@ TRAINING = Ranges(
     slice_mm=(0.75, 0.8, 1.0, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0),
     most_thickness_mm=3.2,
     overlap=1.5,
+    small_overlap=(1.0, 1.8),
     noise_hu={
         "small": {"soft": (6.0, 12.0), "standard": (8.0, 18.0)},
         "full": {"soft": (8.0, 18.0), "standard": (12.0, 26.0)},
@@ -99,6 +100,7 @@ HARD = Ranges(
     slice_mm=(4.0, 5.0),
     most_thickness_mm=5.0,
     overlap=1.0,
+    small_overlap=(2.1, 2.5),
     noise_hu={"small": {"lung": (24.0, 36.0)}, "full": {"lung": (36.0, 60.0)}},
     orientations=("LPI", "RAI", "PSL"),
     jpeg_quality=(55, 75),
@@ -193,7 +195,7 @@ def draw_acquisition(
     length = float(rng.uniform(*allowed.view_z_mm))
     step, thickness_factor = float(rng.choice(allowed.slice_mm)), float(rng.uniform(1.0, allowed.overlap))
     if size == "small":
-        shape, thickness = SMALL_SHAPE, length / SMALL_SHAPE[0] * float(rng.uniform(1.0, SMALL_OVERLAP))
+        shape, thickness = SMALL_SHAPE, length / SMALL_SHAPE[0] * float(rng.uniform(*allowed.small_overlap))
     else:
         count = math.floor(length / step)
         shape, length = (count, FULL_IN_PLANE, FULL_IN_PLANE), count * step

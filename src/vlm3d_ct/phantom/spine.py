@@ -43,7 +43,7 @@ def osteophytes(patient: Patient) -> Tubes:
     """Spurs that bridge the discs in front and beside them, from middle age on: normal at an age."""
     rng = random_stream("phantom osteophytes", patient.seed)
     count = int(rng.poisson(max(0.0, OSTEOPHYTES_PER_YEAR * (patient.age_years - OSTEOPHYTE_AGE))))
-    level = patient.rib_phase + VERTEBRA_MM * rng.integers(-7, 5, size=count)
+    level = (patient.rib_phase + VERTEBRA_MM * rng.integers(-7, 5, size=count)).astype(np.float32)
     turn = rng.uniform(-1.9, 1.9, size=count)
     reach = 16.5 + rng.uniform(0, 2.5, size=count)
     middle = np.stack([level, spine_y(patient, level) - reach * np.cos(turn), 1.1 * reach * np.sin(turn)], axis=1)

@@ -122,7 +122,9 @@ def test_a_lesion_changes_the_slice_where_its_mask_is(scenes: list[Scene]) -> No
     for scene in scenes[:9]:
         healthy = paint_healthy(scene.grid, scene.subject).hu
         change = np.abs(as_pictures(scene.plane, scene.canvas.hu - healthy)[2])
-        assert change[scene.lesion].mean() > 2 * change[~scene.lesion].mean(), scene.finding
+        # of a mosaic the bright lobules change, too, and are not the lesion
+        factor = 1 if scene.finding.abnormality == "Mosaic attenuation pattern" else 2
+        assert change[scene.lesion].mean() > factor * change[~scene.lesion].mean(), scene.finding
 
 
 @pytest.mark.parametrize("plane", PLANES)

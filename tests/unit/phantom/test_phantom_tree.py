@@ -114,7 +114,7 @@ def test_vessels_and_walls_are_dense_and_lumens_are_air(patient: Patient, tree: 
         return canvas
 
     canvas = lung(0.7)
-    paint_tree(canvas, tree, patient.blood)
+    paint_tree(canvas, tree, patient)
     assert (canvas.hu > -200).mean() > 0.002
     assert (canvas.hu < -940).any()
     nothing = lung(0.7)
