@@ -41,7 +41,8 @@ def speed_section(counts: argparse.Namespace) -> Iterator[str]:
         f"{full.gib:.2f} GiB | {speed.SECONDS_LIMIT:g} s, {speed.GIB_LIMIT:g} GiB |"
     )
     yield f"| small cases written, {cores} processes | {rate:.1f} a second | {speed.RATE_LIMIT:g} a second |"
-    yield f"| bytes with 1 and with {max(2, cores)} processes | {'the same' if one == many else 'DIFFERENT'} | the same |"
+    said = "the same" if one == many else "DIFFERENT"
+    yield f"| bytes with 1 and with {max(2, cores)} processes | {said} | the same |"
     yield ""
     yield f"SHA-256 over {BYTES_PATIENTS} volumes and {BYTES_SLICES} slices of seed {BYTES_SEED}: `{one}`."
 
@@ -67,7 +68,7 @@ def lesions_section(counts: argparse.Namespace) -> Iterator[str]:
         yield f"| {name} | {lesions.RULES[name][1]} | {' | '.join(cells)} |"
     covered = {grid: sum(hidden for _, _, hidden in measured[grid].values()) for grid in GRIDS}
     yield ""
-    yield f"Not read because others cover them: {covered['small']} findings on the small grid, {covered['fine']} on the fine."
+    yield f"Covered by others and not read: {covered['small']} on the small grid, {covered['fine']} on the fine."
 
 
 def shortcuts_section(counts: argparse.Namespace) -> Iterator[str]:
@@ -97,7 +98,7 @@ def _shortcut_cell(shortcut: str, abnormality: str, area: float) -> str:
 
 def tissues_section(counts: argparse.Namespace) -> Iterator[str]:
     """HU against real scans."""
-    yield "| tissue | real scans | mean, spread | phantoms | mean, spread | 5 to 95 % of the phantoms' means | difference | factor |"
+    yield "| tissue | real scans | mean, spread | phantoms | mean, spread | their means | difference | factor |"
     yield "|---|---|---|---|---|---|---|---|"
     for found in tissues.measure(Path(counts.realdata), SEEDS["tissues"], counts.tissues):
         low, high = found.range_hu
@@ -107,6 +108,7 @@ def tissues_section(counts: argparse.Namespace) -> Iterator[str]:
             f"{found.difference_hu:+.0f} | {found.spread_factor:.2f} |"
         )
     yield ""
+    yield "*Their means*: of the single phantoms, from the 5th to the 95th percentile."
     yield f"Goal: means within {tissues.MEAN_LIMIT_HU:g} HU, spreads within a factor of {tissues.SPREAD_LIMIT:g}."
 
 
@@ -125,7 +127,8 @@ def render(counts: argparse.Namespace, parts: Sequence[str], hardware: str, day:
         f"# Phantom figures: {hardware}, {day:%Y-%m-%d}",
         "",
         f"`python benchmarks/phantom_figures.py`, vlm3d-ct {version('vlm3d-ct')}, Python {platform.python_version()}. "
-        "The small grid is that of `--size small`; the fine grid has the findings of `--size full` on 96x208x208 voxels.",
+        "The small grid is that of `--size small`; the fine grid has the findings of `--size full` on 96x208x208 "
+        "voxels. Counts: " + ", ".join(f"{name} {getattr(counts, name)}" for name in ("small", "fine", "texts")) + ".",
     ]
     for part in parts:
         title, section = SECTIONS[part]

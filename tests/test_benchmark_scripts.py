@@ -13,6 +13,7 @@ import pytest
 from vlm3d_ct.config import Config, config_from_mapping
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))  # where Python puts it when a script is run
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,5 @@ def test_the_page_has_a_row_for_every_measurement(full_size_step: ModuleType, ti
 
 
 def test_the_page_is_named_by_theme_hardware_and_month(full_size_step: ModuleType):
-    path = full_size_step.result_path(
-        Path("r"), "full_size_step", "NVIDIA H200 (141 GB)", datetime(2026, 3, 9, tzinfo=UTC)
-    )
-    assert path == Path("r/full_size_step_nvidia_h200_141_gb_202603.md")
+    path = full_size_step.result_path(Path("r"), "theme", "NVIDIA H200 (141 GB)", datetime(2026, 3, 9, tzinfo=UTC))
+    assert path == Path("r/theme_nvidia_h200_141_gb_202603.md")

@@ -34,6 +34,7 @@ HISTOGRAM_EDGES_HU = np.concatenate([np.arange(-1024, 400, 32), np.arange(400, 3
 EVEN_REGIONS = (17, 18, 19)
 """Chest wall, liver and spleen."""
 BY_NATURE = {
+    ("global histogram", "Cardiomegaly"): "a large heart is more blood and less lung",
     ("global histogram", "Medical material"): "metal is denser than anything else",
     ("global histogram", "Emphysema"): "lung below -950 HU is its definition",
 }

@@ -12,13 +12,13 @@
 - Liver 57, less by fat: 58.8 with a spread of 10.8 in 3,357 adults, 6 % of them at 40 or below (Boyce et al., AJR 194,
   2010). Spleen 48: 1 to 18 below the liver (Park et al., Radiology 258, 2011). Kidney 32: 20 to 40 (Buzug, 2008).
 - Spongy bone of vertebrae: 226 at 27 years, 2.2 less each year (Jang et al., Radiology 291, 2019).
-- Effusions 0 to 32: transudates 0 to 32 (Abramowitz et al., AJR 192, 2009), exudates 4 to 33 (Cullu et al., Diagn Interv
-  Radiol 20, 2014).
+- Effusions 0 to 32: transudates 0 to 32 (Abramowitz et al., AJR 192, 2009), exudates 4 to 33 (Cullu et al., Diagn
+  Interv Radiol 20, 2014).
 - Emphysema below -950: Gevenois et al., Am J Respir Crit Care Med 152 (1995).
 - Plaques 450 to 1100: calcium is what exceeds 130 (Agatston et al., J Am Coll Cardiol 15, 1990).
 
-Chosen by eye, without a source: cortical bone, cartilage, disc, thyroid, pancreas, adrenals, bile, gut, enhanced organs,
-fissures, scars, ground glass within the terms of Hansell et al. (Radiology 246, 2008), metal.
+Chosen by eye, without a source: cortical bone, cartilage, disc, thyroid, pancreas, adrenals, bile, gut, enhanced
+organs, fissures, scars, ground glass within the terms of Hansell et al. (Radiology 246, 2008), metal.
 """
 
 from __future__ import annotations
