@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float64, Int16, UInt8
@@ -14,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba_array
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from PIL import Image
 
-DPI = 100
+from vlm3d_ct.evaluation.charts.style import DPI, png_data_uri
+
 REGION_PALETTE = (  # noqa: SIM905 - as a list it would be twenty lines
     "#e6194b #3cb44b #ffe119 #4363d8 #f58231 #911eb4 #42d4f4 #f032e6 #bfef45 #fabed4 "
     "#469990 #b39ddb #9a6324 #fff59d #800000 #aaffc3 #808000 #ffb74d #1a237e #00e5a0"
@@ -126,15 +123,6 @@ def sections(
             )
         )
     return found
-
-
-def png_data_uri(figure: Figure, *, mode: Literal["RGB", "L"] = "RGB") -> str:
-    """The figure as ``data:image/png;base64,...``, in colour or (a third of the bytes) in grey."""
-    drawn, file = io.BytesIO(), io.BytesIO()
-    figure.savefig(drawn, format="png")
-    with Image.open(drawn) as picture:
-        picture.convert(mode).save(file, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
 
 
 def region_colours() -> Float64[np.ndarray, "256 4"]:

@@ -88,7 +88,9 @@ class ReportWriter:
             right_item=RIGHT_ITEM,
             shared_texts=describe_shared_texts(main),
             logs=[(log, training_curves(log)) for log in self.logs],
-            histogram=rank_histogram(main),
+            histogram=rank_histogram(
+                main.image_to_text_ranks, main.text_to_image_ranks, one_right_item=main.duplicates == "own"
+            ),
             section_pictures=self._section_pictures(),
             matches={direction: self._matches(direction) for direction in DIRECTIONS},
             window_hu=self.window_hu,

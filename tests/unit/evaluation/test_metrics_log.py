@@ -8,7 +8,7 @@ import pytest
 
 from vlm3d_ct.errors import DataError
 from vlm3d_ct.evaluation import metrics_log
-from vlm3d_ct.evaluation.charts import thin
+from vlm3d_ct.evaluation.charts.training import thin
 from vlm3d_ct.evaluation.metrics_log import read_metrics
 
 
