@@ -2,7 +2,7 @@
 
 from vlm3d_ct.inference.device import autocast_for_inference, model_input, one_thread_each, to_numpy
 from vlm3d_ct.inference.encoder import Encoder, load_encoder, load_weights, read_text_side, rebuild_from
-from vlm3d_ct.inference.pool import MaskUse, embed_cases, embed_once, embedding_key
+from vlm3d_ct.inference.pool import MaskUse, embed_cases, embed_once, embedding_key, guided
 
 __all__ = [
     "Encoder",
@@ -11,6 +11,7 @@ __all__ = [
     "embed_cases",
     "embed_once",
     "embedding_key",
+    "guided",
     "load_encoder",
     "load_weights",
     "model_input",

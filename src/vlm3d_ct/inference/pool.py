@@ -53,7 +53,7 @@ def embed_cases(
     def embed(batch: Batch) -> list[np.ndarray]:
         batch = batch.to(device)
         with torch.inference_mode(), autocast_for_inference(config, device):
-            embedded, _ = model(_guided(model_input(batch, config, dataset.table), masks))
+            embedded, _ = model(guided(model_input(batch, config, dataset.table), masks))
         return [*_arrays(embedded), *_meta(batch)]
 
     parts: list[list[np.ndarray]] = []
@@ -134,7 +134,7 @@ def _batch_size(config: Config, device: torch.device) -> int:
     return max(1, min(config.training.batch_size, CPU_BATCH_VOXELS // prod(config.preprocess.size)))
 
 
-def _guided(inputs: ModelInput, masks: MaskUse) -> ModelInput:
+def guided(inputs: ModelInput, masks: MaskUse) -> ModelInput:
     """The same input with its masks used as asked."""
     if masks == "given" or inputs.segmentation_mask is None:
         return inputs
