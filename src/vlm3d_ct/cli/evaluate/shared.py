@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+
+import numpy as np
 
 from vlm3d_ct.cli.arguments import existing_directory
 from vlm3d_ct.data.cache import Cache
 from vlm3d_ct.data.case import Case, Kind
 from vlm3d_ct.data.cohort import hash_patient
+from vlm3d_ct.data.ctrate import NO_TEXT
 from vlm3d_ct.data.dataset import CaseDataset
-from vlm3d_ct.data.layout import read_cases
+from vlm3d_ct.data.layout import CaseIndex, read_cases
 from vlm3d_ct.data.prepare import prepare_cases
 from vlm3d_ct.distributed import gather_objects, process_group, rank, world_size
-from vlm3d_ct.embeddings import EmbeddingSet
-from vlm3d_ct.errors import DataError, Problem
-from vlm3d_ct.inference import Encoder, embed_cases, load_encoder
+from vlm3d_ct.embeddings import EmbeddingSet, EmbeddingStore
+from vlm3d_ct.errors import ConfigError, DataError, Problem
+from vlm3d_ct.evaluation.provenance import describe_run
+from vlm3d_ct.inference import Encoder, MaskUse, embed_once, load_encoder
 from vlm3d_ct.log import say, warn
 from vlm3d_ct.text.regions import load_region_table
 from vlm3d_ct.volumes.preprocess import Preprocess
 
 LONGEST_PREPARATION = timedelta(days=7)
 """How long a rank waits for the others to prepare their share."""
+EMBEDDINGS_FILE = "embeddings.npz"
+NO_CHEST = "shows no chest, by the lists of the data set"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +42,11 @@ class Prepared:
         directory: the folder.
         encoder: of the checkpoint.
         cases: index i belongs to index i of the embeddings; a case without a text has no reports.
-        embeddings: of all cases (`EmbeddingSet.has_text` says which have a text).
+        embeddings: of all cases (`EmbeddingSet.has_text` says which have a text), with the first of the mask uses.
+        by_masks: the embeddings of the same cases with every mask use that was asked for.
         cache: the prepared voxels of the cases.
         left_out: how many cases are not among them, by reason.
-        provenance: what made the numbers.
+        provenance: what made the numbers; `with_settings` adds an evaluation's own choices.
         fit: the cases that something is fitted on (thresholds, a probe), where a second folder was asked for.
     """
 
@@ -48,10 +55,15 @@ class Prepared:
     encoder: Encoder
     cases: tuple[Case, ...]
     embeddings: EmbeddingSet
+    by_masks: Mapping[MaskUse, EmbeddingSet]
     cache: Cache
     left_out: dict[str, int]
     provenance: dict[str, str]
-    fit: Prepared | None = None
+    fit: Prepared | None = field(default=None, repr=False)
+
+    def with_settings(self, **settings: object) -> dict[str, str]:
+        """The provenance with the choices of an evaluation."""
+        return self.provenance | {name: str(value) for name, value in settings.items()}
 
 
 def add_shared_flags(parser: argparse.ArgumentParser) -> None:
@@ -61,12 +73,38 @@ def add_shared_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output_dir", required=True, metavar="DIR", help="results.json, report.html and more")
     parser.add_argument("--cache_dir", metavar="DIR", help="of prepared cases (default: the one of the training)")
     parser.add_argument(
+        "--embeddings",
+        metavar="FILE",
+        help=f"reuse these, or make them there (default: OUTPUT_DIR/{EMBEDDINGS_FILE}); stale ones are refused",
+    )
+    parser.add_argument("--recompute", action="store_true", help="make the embeddings again and overwrite the file")
+    parser.add_argument(
         "--skip_invalid", action="store_true", help="leave out cases with faults, counted, instead of stopping"
     )
+    # torch.distributed.launch passes it; the environment says the same
+    parser.add_argument("--local-rank", "--local_rank", type=int, help=argparse.SUPPRESS)
+
+
+def add_interval_flags(parser: argparse.ArgumentParser) -> None:
+    """``--num_bootstraps`` and ``--seed``, for intervals."""
+    parser.add_argument(
+        "--num_bootstraps",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="samples of patients behind each interval (default: 1000; 0 for none)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of those samples (default: 0)")
 
 
 def prepare(
-    parsed: argparse.Namespace, *, kind: Kind = "volume", fit_dir: Path | None = None, fit_on_trained: bool = False
+    parsed: argparse.Namespace,
+    *,
+    kind: Kind = "volume",
+    masks: Sequence[MaskUse] = ("given",),
+    chest_only: bool = True,
+    fit_dir: Path | None = None,
+    fit_on_trained: bool = False,
 ) -> Prepared:
     """Find, prepare and embed the cases of ``--data_dir`` (and of ``fit_dir``), the work shared among the ranks.
 
@@ -75,82 +113,140 @@ def prepare(
     Args:
         parsed: the flags of `add_shared_flags`.
         kind: volumes or slices.
+        masks: how the region masks are used; one set of embeddings for each.
+        chest_only: leave out the volumes that the data set's own lists name as showing no chest.
         fit_dir: a second folder, for what is fitted.
         fit_on_trained: whether its cases may be of patients that the encoder was trained on.
 
     Raises:
         ConfigError: a folder is missing.
         CheckpointError: the checkpoint is damaged or of another preprocessing.
-        DataError: the folder has faults, or no case is left.
+        DataError: the folder has faults, or no case is left, or both folders share a patient.
     """
     directory = existing_directory("--data_dir", parsed.data_dir)
     encoder = load_encoder(parsed.checkpoint)
+    folder = _Folder(parsed, encoder, kind, tuple(masks), chest_only)
     with process_group(encoder.device):
-        fit = None if fit_dir is None else _prepare_folder(parsed, fit_dir, encoder, kind, None, fit_on_trained)
-        return _prepare_folder(parsed, directory, encoder, kind, fit, False)
+        fit = None if fit_dir is None else folder.prepare(fit_dir, "_fit", keep_trained=fit_on_trained)
+        prepared = folder.prepare(directory, "", fit=fit)
+    if fit is not None:
+        _refuse_shared_patients(prepared, fit)
+    return prepared
 
 
-def _prepare_folder(
-    parsed: argparse.Namespace,
-    directory: Path,
-    encoder: Encoder,
-    kind: Kind,
-    fit: Prepared | None,
-    keep_trained: bool,
-) -> Prepared:
-    preprocess = Preprocess.from_config(encoder.config.preprocess)
-    cache = Cache(Path(parsed.cache_dir or encoder.config.data.cache_dir), preprocess.fingerprint)
-    cases, left_out = _find_cases(directory, encoder, cache, kind, keep_trained, skip_invalid=parsed.skip_invalid)
-    dataset = CaseDataset(cases, cache, encoder.tokenizer, load_region_table(), None, encoder.config.seed)
-    embeddings = embed_cases(encoder.model, encoder.config, dataset, encoder.device, encoder.provenance)
-    return Prepared(
-        name=directory.resolve().name,
-        directory=directory,
-        encoder=encoder,
-        cases=tuple(cases),
-        embeddings=embeddings,
-        cache=cache,
-        left_out=left_out,
-        provenance=dict(encoder.provenance),
-        fit=fit,
+@dataclass(frozen=True)
+class _Folder:
+    """How the cases of a folder become embeddings."""
+
+    parsed: argparse.Namespace
+    encoder: Encoder
+    kind: Kind
+    masks: tuple[MaskUse, ...]
+    chest_only: bool
+
+    def prepare(
+        self, directory: Path, suffix: str, *, keep_trained: bool = False, fit: Prepared | None = None
+    ) -> Prepared:
+        encoder, parsed = self.encoder, self.parsed
+        preprocess = Preprocess.from_config(encoder.config.preprocess)
+        cache = Cache(Path(parsed.cache_dir or encoder.config.data.cache_dir), preprocess.fingerprint)
+        cases, left_out = self._find(directory, preprocess, cache, keep_trained=keep_trained)
+        dataset = CaseDataset(cases, cache, encoder.tokenizer, load_region_table(), None, encoder.config.seed)
+        by_masks = {
+            masks: embed_once(encoder, dataset, self._store(suffix, masks), masks=masks, recompute=parsed.recompute)
+            for masks in self.masks
+        }
+        if self.chest_only and not all(case.shows_chest for case in cases):
+            chest = np.array([i for i, case in enumerate(cases) if case.shows_chest], dtype=np.int64)
+            left_out |= {NO_CHEST: len(cases) - len(chest)}
+            cases = [cases[i] for i in chest]
+            by_masks = {masks: embeddings.select(chest) for masks, embeddings in by_masks.items()}
+        if not cases:
+            raise DataError(_empty_pool(directory, self.kind, 0, left_out))
+        return Prepared(
+            name=directory.resolve().name,
+            directory=directory,
+            encoder=encoder,
+            cases=tuple(cases),
+            embeddings=by_masks[self.masks[0]],
+            by_masks=by_masks,
+            cache=cache,
+            left_out=left_out,
+            provenance=describe_run(encoder, cases, {}),
+            fit=fit,
+        )
+
+    def _store(self, suffix: str, masks: MaskUse) -> EmbeddingStore:
+        named = self.parsed.embeddings is not None
+        path = Path(self.parsed.embeddings) if named else Path(self.parsed.output_dir) / EMBEDDINGS_FILE
+        if named and path.suffix != ".npz":
+            raise ConfigError(f"--embeddings {path}: give the name of a .npz file.")
+        ending = suffix if masks == "given" else f"{suffix}_{masks}"
+        return EmbeddingStore(path.with_name(f"{path.stem}{ending}{path.suffix}"), named=named)
+
+    def _find(
+        self, directory: Path, preprocess: Preprocess, cache: Cache, *, keep_trained: bool
+    ) -> tuple[list[Case], dict[str, int]]:
+        """The cases that can be used, prepared; and how many were left out, by reason."""
+        index = read_cases(directory)
+        say(index.description)
+        found = [case for case in (*index.cases, *index.without_text, *index.no_chest) if case.kind == self.kind]
+        trained = self.encoder.training_patients
+        unseen = [case for case in found if keep_trained or hash_patient(case.patient_id) not in trained]
+        workers = self.encoder.config.data.num_workers
+        summary = prepare_cases(unseen, preprocess, cache, workers=workers, shard=(rank() + 1, world_size()))
+        summaries = gather_objects(summary, timeout=LONGEST_PREPARATION)
+        faults = [problem for each in summaries for problem in each.problems]
+        unusable = {case.case_id for each in summaries for case in each.unusable}
+        elsewhere = _stop_or_count(index, faults, skip_invalid=self.parsed.skip_invalid)
+        usable = [case for case in unseen if case.case_id not in unusable]
+        left_out = {
+            "patient seen in training": len(found) - len(unseen),
+            f"faults in the {self.kind} or its mask": len(unusable),
+            f"faults elsewhere in the folder (files and texts, not {self.kind}s)": elsewhere,
+        }
+        if not usable:
+            raise DataError(_empty_pool(directory, self.kind, len(found), left_out))
+        reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
+        say(f"{directory.name}: {len(usable)} {self.kind}s; left out: {reasons}")
+        usable.sort(key=lambda case: case.case_id)
+        return usable, {reason: count for reason, count in left_out.items() if count}
+
+
+def _stop_or_count(index: CaseIndex, faults: Sequence[Problem], *, skip_invalid: bool) -> int:
+    """Stop at faults or warn of each; a volume without a text is none. Returns those that cost no volume its place."""
+    others = [problem for problem in index.problems if problem.code != NO_TEXT]
+    if (others or faults) and not skip_invalid:
+        raise DataError([*others, *faults])
+    for problem in (*others, *faults):
+        warn(f"left out: {problem}")
+    if index.without_text:
+        say(f"{len(index.without_text)} volumes have no text; they take part where none is needed")
+    return len(others)
+
+
+def _empty_pool(directory: Path, kind: Kind, total: int, left_out: Mapping[str, int]) -> Problem:
+    reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
+    return Problem(
+        code="empty-pool",
+        file=str(directory),
+        field="--data_dir",
+        value=f"0 of {total} {kind}s",
+        message=f"No {kind} is left to evaluate: {reasons}.",
+        remedy=f"Give a folder with {kind}s of patients that were not trained on.",
     )
 
 
-def _find_cases(
-    directory: Path, encoder: Encoder, cache: Cache, kind: Kind, keep_trained: bool, *, skip_invalid: bool
-) -> tuple[Sequence[Case], dict[str, int]]:
-    """The cases of patients that the encoder has not seen, prepared; and how many were left out, by reason."""
-    index = read_cases(directory)
-    say(index.description)
-    found = [case for case in index.cases if case.kind == kind]
-    unseen = [case for case in found if keep_trained or hash_patient(case.patient_id) not in encoder.training_patients]
-    preprocess = Preprocess.from_config(encoder.config.preprocess)
-    shard = (rank() + 1, world_size())
-    summary = prepare_cases(unseen, preprocess, cache, workers=encoder.config.data.num_workers, shard=shard)
-    summaries = gather_objects(summary, timeout=LONGEST_PREPARATION)
-    problems = [*index.problems, *(problem for each in summaries for problem in each.problems)]
-    if problems and not skip_invalid:
-        raise DataError(problems)
-    for problem in problems:
-        warn(f"left out: {problem}")
-    unusable = {case.case_id for each in summaries for case in each.unusable}
-    usable = [case for case in unseen if case.case_id not in unusable]
-    left_out = {
-        "patient seen in training": len(found) - len(unseen),
-        "faults in the volume or its mask": len(unusable),
-        "faults elsewhere in the folder (files and texts, not volumes)": len(index.problems),
-    }
-    reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
-    if not usable:
+def _refuse_shared_patients(prepared: Prepared, fit: Prepared) -> None:
+    shared = sorted(set(prepared.embeddings.patient_ids) & set(fit.embeddings.patient_ids))
+    if shared:
         raise DataError(
             Problem(
-                code="empty-pool",
-                file=str(directory),
-                field="--data_dir",
-                value=f"0 of {len(found)} {kind}s",
-                message=f"No {kind} is left to evaluate: {reasons}.",
-                remedy=f"Give a folder with {kind}s of patients that were not trained on.",
+                code="shared-patients",
+                file=str(fit.directory),
+                field="patients",
+                value=", ".join(shared[:8]),
+                message=f"{len(shared)} patients are in {prepared.directory} too: nothing may be fitted on the test.",
+                remedy="Give folders that share no patient.",
             )
         )
-    say(f"{directory.name}: {len(usable)} {kind}s; left out: {reasons}")
-    return usable, {reason: count for reason, count in left_out.items() if count}
