@@ -20,6 +20,7 @@ from vlm3d_ct.distributed import pick_device
 from vlm3d_ct.errors import CheckpointError
 from vlm3d_ct.inference.device import autocast_for_inference, model_input, one_thread_each, to_numpy
 from vlm3d_ct.models import VisionLanguageModel, rebuild
+from vlm3d_ct.objectives import ContrastiveObjective
 from vlm3d_ct.text.regions import load_region_table
 from vlm3d_ct.text.tokenize import ReportTokenizer, collate_reports
 from vlm3d_ct.volumes.nifti import read_mask, read_volume
@@ -38,6 +39,7 @@ class Encoder:
         model: in evaluation mode, on `device`.
         tokenizer: of its text encoder.
         training_patients: hashes of the patients that it was trained on.
+        logit_scale: learned inverse temperature, at most 100: cosines times it are the logits of a softmax.
         provenance: checkpoint file, its SHA-256, stage, step, preprocessing fingerprint and versions, for reports.
     """
 
@@ -46,6 +48,7 @@ class Encoder:
     tokenizer: ReportTokenizer
     device: torch.device
     training_patients: frozenset[str]
+    logit_scale: float
     provenance: dict[str, str]
 
     def embed_volume(self, path: str | Path, mask_path: str | Path | None = None) -> Float32[np.ndarray, " d"]:
@@ -111,6 +114,7 @@ def load_encoder(path: str | Path) -> Encoder:
         tokenizer=tokenizer,
         device=device,
         training_patients=frozenset(content["training_patients"]),
+        logit_scale=_logit_scale(content, config),
         provenance={
             "checkpoint": path.resolve().name,
             "checkpoint_weights_sha256": _hash_weights(content["model"]),
@@ -183,6 +187,14 @@ def load_weights(model: torch.nn.Module, weights: dict[str, Tensor], source: Pat
             "Use the model settings that it was trained with (`vlm3d-ct inspect` shows them)."
         )
     model.load_state_dict(weights)
+
+
+def _logit_scale(content: dict[str, Any], config: Config) -> float:
+    """The learned scale; that of the configuration in a checkpoint without an objective."""
+    objective = ContrastiveObjective(config.objective)
+    if "objective" in content:
+        objective.load_state_dict(content["objective"])
+    return float(objective.scale.detach().item())
 
 
 def _hash_weights(weights: dict[str, Tensor]) -> str:

@@ -21,9 +21,12 @@ from vlm3d_ct.data.prepare import prepare_cases
 from vlm3d_ct.distributed import gather_objects, process_group, rank, world_size
 from vlm3d_ct.embeddings import EmbeddingSet, EmbeddingStore
 from vlm3d_ct.errors import ConfigError, DataError, Problem
+from vlm3d_ct.evaluation.examples import Example
+from vlm3d_ct.evaluation.labels import LabelTable, find_labels, read_labels
 from vlm3d_ct.evaluation.provenance import describe_run
 from vlm3d_ct.inference import Encoder, MaskUse, embed_once, load_encoder
 from vlm3d_ct.log import say, warn
+from vlm3d_ct.text.findings import ABNORMALITIES
 from vlm3d_ct.text.regions import load_region_table
 from vlm3d_ct.volumes.preprocess import Preprocess
 
@@ -95,6 +98,64 @@ def add_interval_flags(parser: argparse.ArgumentParser) -> None:
         help="samples of patients behind each interval (default: 1000; 0 for none)",
     )
     parser.add_argument("--seed", type=int, default=0, help="of those samples (default: 0)")
+
+
+def add_label_flags(parser: argparse.ArgumentParser, purpose: str) -> None:
+    """``--labels``."""
+    parser.add_argument(
+        "--labels",
+        metavar="FILE",
+        help=f"CSV with VolumeName and a column a class, {purpose} (default: the tables of --data_dir)",
+    )
+
+
+def load_labels(
+    parsed: argparse.Namespace,
+    names: Sequence[str] = ABNORMALITIES,
+    mapping: Mapping[str, Sequence[str]] | None = None,
+    directory: Path | None = None,
+) -> tuple[LabelTable | None, str]:
+    """The labels of ``--labels`` or, without it, of the data folder; and where they are from, in words.
+
+    Args:
+        parsed: the flags of `add_label_flags` and `add_shared_flags`.
+        names: the wanted classes.
+        mapping: see `labels.read_labels`.
+        directory: another folder than ``--data_dir``; then ``--labels`` is not used.
+
+    Raises:
+        ConfigError: the folder is missing.
+        DataError: a table cannot be used, see `labels.read_labels`.
+    """
+    if directory is None and parsed.labels is not None:
+        paths: tuple[Path, ...] = (Path(parsed.labels),)
+    else:
+        paths = find_labels(directory or existing_directory("--data_dir", parsed.data_dir))
+    if not paths:
+        return None, "no labels"
+    table = read_labels(paths, names, mapping, skip_missing=parsed.skip_invalid)
+    if table.missing:
+        warn(f"left out: {len(table.missing)} classes without a label column: {', '.join(table.missing)}")
+    return table, ", ".join(path.name for path in paths)
+
+
+def load_examples(case_ids: Sequence[str], prepared: Prepared) -> list[Example]:
+    """What the pictures of these cases need; each case once."""
+    by_id = {case.case_id: case for case in prepared.cases}
+    examples = []
+    for case_id in dict.fromkeys(case_ids):
+        case = by_id[case_id]
+        voxels = prepared.cache.read(case_id, case.kind)
+        examples.append(
+            Example(
+                case_id=case_id,
+                voxels_hu=voxels.voxels_hu,
+                labels=voxels.labels,
+                spacing_mm=voxels.spacing_mm,
+                text=case.reports[0].answer if case.reports else "",
+            )
+        )
+    return examples
 
 
 def prepare(
