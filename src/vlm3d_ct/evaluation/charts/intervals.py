@@ -45,8 +45,8 @@ def interval_bars(
             )
             continue
         if not (math.isnan(found.low) or math.isnan(found.high)):
-            axes.hlines(place, found.low, found.high, color=BLUE, linewidth=1.6, alpha=0.55)
-        axes.plot([found.estimate], [place], "o", color=BLUE, markersize=4.5)
+            axes.hlines(place, found.low, found.high, color=BLUE, linewidth=1.6, alpha=0.55, clip_on=False)
+        axes.plot([found.estimate], [place], "o", color=BLUE, markersize=4.5, clip_on=False, zorder=3)
         if isinstance(chance, Mapping) and not math.isnan(by_chance := chance.get(name, math.nan)):
             axes.plot([by_chance], [place], "|", color=GREY, markersize=9, markeredgewidth=1.4)
     if isinstance(chance, float) and not math.isnan(chance):

@@ -10,6 +10,8 @@ from jaxtyping import Float64
 from vlm3d_ct.evaluation.charts.style import finish, new_figure, plain, png_data_uri
 
 CELL_INCHES = 0.30
+LEAST_WRITTEN = 0.005
+"""Smaller shares would be written as 0."""
 
 
 def matrix_picture(
@@ -27,6 +29,8 @@ def matrix_picture(
     axes.imshow(np.ma.masked_invalid(shares), cmap="Blues", vmin=0, vmax=1, aspect="equal")
     for row, column in np.argwhere(np.isfinite(shares)):
         share = float(shares[row, column])
+        if share < LEAST_WRITTEN:
+            continue
         ink = "white" if share > 0.55 else "#1c2430"
         axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=6.5, color=ink)
     axes.set_yticks(range(rows), [plain(name) for name in row_names])
