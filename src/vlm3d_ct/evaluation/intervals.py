@@ -26,7 +26,8 @@ def ratio_intervals(
         num_samples: samples behind each interval; 0 for none (NaN).
         seed: of the samples; all ratios see the same ones.
 
-    A ratio whose denominator is 0 is NaN, and samples in which it is 0 are left out of its interval.
+    A ratio whose denominator is 0 is NaN, and samples in which it is 0 are left out of its interval. A ratio that rests
+    on a single patient has no interval: there is nothing to draw from.
     """
     above = np.stack([numerator for numerator, _ in sums.values()], axis=1)
     below = np.stack([denominator for _, denominator in sums.values()], axis=1)
@@ -41,6 +42,10 @@ def ratio_intervals(
         for weights in (block.astype(np.float64) for block in resample(patient_ids, num_samples, seed))
     ]
     samples = np.concatenate(blocks)
+    _, patients = np.unique(list(patient_ids), return_inverse=True)
+    for i in range(len(sums)):
+        if len(np.unique(patients[below[:, i] > 0])) < 2:
+            samples[:, i] = np.nan
     return {name: interval(float(estimates[i]), samples[:, i]) for i, name in enumerate(sums)}
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from vlm3d_ct.evaluation.charts import interval_bars, matrix_picture
 from vlm3d_ct.evaluation.heatmap_scores import MEASURES, HeatMapSummary
 from vlm3d_ct.evaluation.localise import ShownPhrase
@@ -135,9 +137,13 @@ def _by_region(evaluation: RegionEvaluation) -> tuple[Block, ...]:
 def _confusion(evaluation: RegionEvaluation) -> tuple[Block, ...]:
     blocks = []
     for masks, found in evaluation.alignment.items():
-        names = evaluation.region_names
+        some = np.isfinite(found.taken_for).all(axis=1)
+        if not some.any():
+            continue
+        names = [name for name, is_there in zip(evaluation.region_names, some, strict=True) if is_there]
+        shares = found.taken_for[some][:, some]
         chart = matrix_picture(
-            found.taken_for, names, names, row_label="region of the scan", column_label="its nearest sentences speak of"
+            shares, names, names, row_label="region of the scan", column_label="its nearest sentences speak of"
         )
         caption = f"Masks {masks}: per cent of each row, within cases."
         blocks.append(Picture(data_uri=chart, alt=f"confusion of regions, masks {masks}", caption=caption))
@@ -205,13 +211,8 @@ def _finding_table(by_finding: Mapping[str, HeatMapSummary], masks: str) -> Tabl
         )
         for finding, found in by_finding.items()
     )
-    header = (
-        f"masks {masks}",
-        "phrases",
-        *(MEASURE_NAMES[name] for name in MEASURES),
-        "AUROC, regions",
-        "chance point",
-    )
+    short = (f"masks {masks}", "phrases", "pointing", "Dice,\nfixed", "Dice,\nbest", "AUROC")
+    header = (*short, "AUROC,\nregions", "pointing,\nchance")
     return Table(header=header, rows=rows)
 
 
@@ -225,10 +226,9 @@ def _galleries(
             galleries.append(Gallery(title=title, cards=cards))
     if not galleries:
         return ()
-    text = (
-        "The outline is the lesion; on the right the heat map, from clear (least) to yellow (greatest value in the "
-        f"body). Window {window_hu[0]:g} / {window_hu[1]:g} HU."
-    )
+    text = "The outline is the lesion; on the right the heat map, from clear (least) to yellow (most within the body)."
+    if any(phrase.prepared.kind == "volume" for phrase in (*best, *worst)):
+        text += f" Window {window_hu[0]:g} / {window_hu[1]:g} HU (centre / width)."
     return (Prose(text=text, soft=True), *galleries)
 
 
