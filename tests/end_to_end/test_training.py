@@ -21,7 +21,7 @@ from vlm3d_ct.cli.main import run as main
 from vlm3d_ct.data.augment import to_intensities
 from vlm3d_ct.data.cohort import find_cohort, prepare_cohort
 from vlm3d_ct.data.dataset import CaseDataset, evaluation_batches, open_cache
-from vlm3d_ct.evaluation import measure_retrieval
+from vlm3d_ct.evaluation.retrieval import measure_retrieval
 from vlm3d_ct.inference import embed_cases, model_input
 from vlm3d_ct.models import build
 from vlm3d_ct.objectives import ContrastiveObjective

@@ -77,22 +77,19 @@ def retrieval_page(
 
 def _results(evaluation: RetrievalEvaluation) -> tuple[Block, ...]:
     result = evaluation.result
-    names = [f"R@{k}" for k in result.recall_at]
+    shares = [f"R@{k}" for k in result.recall_at]
+    baselines = {"chance": result.chance, "labels only": result.label_only or {}}
     rows = []
-    for direction in DIRECTIONS:
-        scores = evaluation.scores[direction]
-        ranks = (format_interval(scores[name], digits=1) for name in ("median_rank", "mean_rank"))
-        shares = (format_interval(scores[name], share=True) for name in names)
-        rows.append((TITLES[direction], *shares, format_interval(scores["MRR"]), *ranks))
-    baselines = [("chance", result.chance)] + ([("labels only", result.label_only)] if result.label_only else [])
-    for title, recalls in baselines:
-        rows.append((title, *(format_share(recalls[name]) for name in names), "-", "-", "-"))
+    for name in (*shares, "MRR", "median_rank", "mean_rank"):
+        digits = 1 if name.endswith("_rank") else 3
+        found = (
+            format_interval(evaluation.scores[direction][name], share=name in shares, digits=digits)
+            for direction in DIRECTIONS
+        )
+        known = (format_share(recalls[name]) if name in recalls else "-" for recalls in baselines.values())
+        rows.append((name.replace("_", " "), *found, *known))
     blocks: list[Block] = [
-        Table(
-            header=("", *names, "MRR", "median rank", "mean rank"),
-            rows=tuple(rows),
-            muted=frozenset(range(len(DIRECTIONS), len(rows))),
-        ),
+        Table(header=("", *(TITLES[direction] for direction in DIRECTIONS), *baselines), rows=tuple(rows)),
         Prose(text=NOTE, soft=True),
     ]
     if evaluation.labels_note:

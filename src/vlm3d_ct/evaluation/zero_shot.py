@@ -235,7 +235,7 @@ def _cuts(name: str, scoring: Scoring, thresholds: Thresholds | None) -> dict[st
     return {**FIXED_CUTS, **tuned}
 
 
-def _interval(estimate: Float64[np.ndarray, " 1"], blocks: Sequence[Float64[np.ndarray, " b"]]) -> Interval:
+def _interval(estimate: Float64[np.ndarray, " 1"], blocks: Sequence[Float64[np.ndarray, " _"]]) -> Interval:
     value = float(estimate[0])
     if not blocks:
         return Interval(estimate=value, low=float("nan"), high=float("nan"))

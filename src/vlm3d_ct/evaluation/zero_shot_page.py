@@ -164,15 +164,18 @@ def _classes(evaluation: ZeroShotEvaluation, shown: Sequence[str]) -> tuple[Bloc
 
 def _thresholds(evaluation: ZeroShotEvaluation, shown: Sequence[str]) -> tuple[Block, ...]:
     found = evaluation.scored["ensemble"]
-    blocks: list[Block] = []
+    same: dict[tuple[float, ...], list[str]] = {}
     for cut in _cuts(evaluation):
+        same.setdefault(tuple(result.cuts[cut] for result in found.classes.values()), []).append(cut)
+    blocks: list[Block] = []
+    for cuts in same.values():
         rows = [
-            (name, format_number(result.cuts[cut]), *_rates(result.numbers, cut))
+            (name, format_number(result.cuts[cuts[0]]), *_rates(result.numbers, cuts[0]))
             for name, result in ((name, found.classes[name]) for name in shown)
         ]
-        rows.append(("macro", "", *_rates(found.macro, cut)))
+        rows.append(("macro", "", *_rates(found.macro, cuts[0])))
         header = ("class", "threshold", *(rate.replace("_", " ") for rate in RATES))
-        caption = f"{evaluation.scoring_names['ensemble']} wordings, threshold: {cut}"
+        caption = f"{evaluation.scoring_names['ensemble']} wordings, threshold: {' = '.join(cuts)}"
         blocks.append(Table(header=header, rows=tuple(rows), caption=caption))
     note = (
         f"Thresholds: {evaluation.tuned_note}. They are never tuned on the cases of the test. For a pair of prompts "
