@@ -27,6 +27,7 @@ def training_curves(log: MetricsLog) -> str:
     rate.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
     series = (("image_to_text/R@5", "volume → report", BLUE), ("text_to_image/R@5", "report → volume", ORANGE))
     _plot_log(recall, log, "validation", series)
+    recall.set_ylim(bottom=0)
     return png_data_uri(figure)
 
 
