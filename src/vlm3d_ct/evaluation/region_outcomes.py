@@ -23,14 +23,22 @@ class Outcomes:
         chance: the probability (0..1) of that for a random order.
         preference: share (0..1) of the wrong sentences that were less similar than the best right ones; ties are lost.
             Its mean is an AUROC taken query by query; 0.5 for a random order.
-        chosen: within a case: the region (index) whose sentences came first; across cases: the region itself.
+        rival: within a case: the other region (index) whose sentences came nearest; across cases: the region itself.
+        margin: within a case: cosine (-2..2) with its own sentences minus that with the rival's; across cases: NaN.
     """
 
     counted: Bool[np.ndarray, "n r"]
     correct: Bool[np.ndarray, "n r"]
     chance: Float64[np.ndarray, "n r"]
     preference: Float64[np.ndarray, "n r"]
-    chosen: Int64[np.ndarray, "n r"]
+    rival: Int64[np.ndarray, "n r"]
+    margin: Float64[np.ndarray, "n r"]
+
+    @property
+    def chosen(self) -> Int64[np.ndarray, "n r"]:
+        """The region (index) whose sentences came first."""
+        own = np.broadcast_to(np.arange(self.rival.shape[1]), self.rival.shape)
+        return np.where(self.correct, own, self.rival)
 
 
 def within_cases(embeddings: EmbeddingSet) -> Outcomes:
@@ -43,7 +51,8 @@ def within_cases(embeddings: EmbeddingSet) -> Outcomes:
     shape = embeddings.region_mentions.shape
     wins = np.zeros(shape, dtype=np.int64)
     rivals = np.zeros(shape, dtype=np.int64)
-    chosen = np.zeros(shape, dtype=np.int64)
+    nearest = np.zeros(shape, dtype=np.int64)
+    margin = np.full(shape, np.nan)
     for start in range(0, shape[0], CASES_PER_BLOCK):
         rows = slice(start, start + CASES_PER_BLOCK)
         similarity = _similarity(embeddings, rows)
@@ -52,17 +61,17 @@ def within_cases(embeddings: EmbeddingSet) -> Outcomes:
         rival = mentions[:, None, :] & (groups[:, :, None] != groups[:, None, :])
         rivals[rows] = np.count_nonzero(rival, axis=2)
         wins[rows] = np.count_nonzero(rival & (similarity < own), axis=2)
-        best_rival = np.where(rival, similarity, -np.inf)
-        own_index = np.arange(shape[1])[None, :]
-        lost = wins[rows] < rivals[rows]
-        chosen[rows] = np.where(lost, best_rival.argmax(axis=2), own_index)
+        others = np.where(rival, similarity, -np.inf)
+        nearest[rows] = others.argmax(axis=2)
+        margin[rows] = own[:, :, 0] - others.max(axis=2)
     counted = embeddings.region_mentions & (rivals > 0)
     return Outcomes(
         counted=counted,
         correct=counted & (wins == rivals),
         chance=1.0 / (1 + rivals),
         preference=wins / np.maximum(rivals, 1),
-        chosen=chosen,
+        rival=nearest,
+        margin=margin,
     )
 
 
@@ -96,7 +105,8 @@ def across_cases(embeddings: EmbeddingSet) -> Outcomes:
         correct=correct,
         chance=chance,
         preference=preference,
-        chosen=np.broadcast_to(np.arange(r, dtype=np.int64), (n, r)).copy(),
+        rival=np.broadcast_to(np.arange(r, dtype=np.int64), (n, r)).copy(),
+        margin=np.full((n, r), np.nan),
     )
 
 

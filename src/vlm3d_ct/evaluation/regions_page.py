@@ -10,9 +10,10 @@ import numpy as np
 from vlm3d_ct.evaluation.charts import interval_bars, matrix_picture
 from vlm3d_ct.evaluation.heatmap_scores import MEASURES, HeatMapSummary
 from vlm3d_ct.evaluation.localise import ShownPhrase
-from vlm3d_ct.evaluation.page import Block, Card, Facts, Gallery, Page, Picture, Prose, Section, Table
-from vlm3d_ct.evaluation.pictures import heat_picture
+from vlm3d_ct.evaluation.page import Block, Facts, Page, Picture, Prose, Section, Table
 from vlm3d_ct.evaluation.region_evaluation import MASK_RULES, Aligned, RegionEvaluation
+from vlm3d_ct.evaluation.region_examples import ShownRegion
+from vlm3d_ct.evaluation.regions_gallery import phrase_galleries, region_galleries
 from vlm3d_ct.evaluation.results import CASES_FILE, format_interval, format_number, format_share
 
 WITHIN_NOTE = (
@@ -44,16 +45,16 @@ MEASURE_NAMES = {
 def regions_page(
     evaluation: RegionEvaluation,
     *,
-    best: Sequence[ShownPhrase],
-    worst: Sequence[ShownPhrase],
+    regions: tuple[Sequence[ShownRegion], Sequence[ShownRegion]],
+    phrases: tuple[Sequence[ShownPhrase], Sequence[ShownPhrase]],
     window_hu: tuple[float, float],
 ) -> Page:
     """The page.
 
     Args:
         evaluation: what was measured.
-        best: phrases with the best maps, to be shown.
-        worst: phrases with the worst maps.
+        regions: hits and misses to be shown.
+        phrases: those with the best and those with the worst maps, to be shown.
         window_hu: (centre, width) of the pictures.
     """
     left_out = " ".join(f"Left out: {count} ({reason})." for reason, count in evaluation.left_out.items())
@@ -72,8 +73,9 @@ def regions_page(
             Section(title="Use of the masks", blocks=(Facts(rows=rules),)),
             Section(title="By region", blocks=_by_region(evaluation)),
             Section(title="Which region is taken for which", blocks=_confusion(evaluation)),
+            Section(title="Single regions", blocks=region_galleries(*regions, window_hu)),
             Section(title="Heat maps of phrases", blocks=_heat_maps(evaluation)),
-            Section(title="Single phrases", blocks=_galleries(best, worst, window_hu)),
+            Section(title="Single phrases", blocks=phrase_galleries(*phrases, window_hu)),
             Section(title="Provenance", blocks=(Facts(rows=(*evaluation.provenance.items(), pool, *counts)),)),
         ),
     )
@@ -214,41 +216,3 @@ def _finding_table(by_finding: Mapping[str, HeatMapSummary], masks: str) -> Tabl
     short = (f"masks {masks}", "phrases", "pointing", "Dice,\nfixed", "Dice,\nbest", "AUROC")
     header = (*short, "AUROC,\nregions", "pointing,\nchance")
     return Table(header=header, rows=rows)
-
-
-def _galleries(
-    best: Sequence[ShownPhrase], worst: Sequence[ShownPhrase], window_hu: tuple[float, float]
-) -> tuple[Block, ...]:
-    galleries = []
-    for title, phrases, wrong in (("Highest AUROC", best, False), ("Lowest AUROC", worst, True)):
-        cards = tuple(_card(phrase, window_hu, wrong=wrong) for phrase in phrases)
-        if cards:
-            galleries.append(Gallery(title=title, cards=cards))
-    if not galleries:
-        return ()
-    text = "The outline is the lesion; on the right the heat map, from clear (least) to yellow (most within the body)."
-    if any(phrase.prepared.kind == "volume" for phrase in (*best, *worst)):
-        text += f" Window {window_hu[0]:g} / {window_hu[1]:g} HU (centre / width)."
-    return (Prose(text=text, soft=True), *galleries)
-
-
-def _card(phrase: ShownPhrase, window_hu: tuple[float, float], *, wrong: bool) -> Card:
-    scores = phrase.scores
-    picture = heat_picture(
-        phrase.prepared.voxels_hu, phrase.heat, phrase.lesion, phrase.prepared.spacing_mm, window_hu=window_hu
-    )
-    facts = (
-        scores.phrase.finding,
-        f"AUROC {format_number(scores.heat.auroc)} (named regions {format_number(scores.region.auroc)})",
-        f"pointing: {'hit' if scores.heat.pointing == 1 else 'miss'}",
-        f"Dice at best {format_number(scores.heat.dice_best)}",
-    )
-    return Card(
-        title=scores.phrase.case_id,
-        facts=facts,
-        pictures=(
-            Picture(data_uri=picture, alt=f"heat map of {scores.phrase.case_id}", caption="Lesion and heat map"),
-        ),
-        texts=(("Phrase", scores.phrase.text),),
-        wrong=wrong,
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,9 @@ from vlm3d_ct.cli.arguments import Commands, add_command, existing_directory
 from vlm3d_ct.cli.evaluate.shared import Prepared, add_interval_flags, add_shared_flags, prepare
 from vlm3d_ct.data.layout import read_cases
 from vlm3d_ct.errors import ConfigError, DataError, Problem
-from vlm3d_ct.evaluation.heatmap_scores import FIXED_THRESHOLD, summarise_phrases
+from vlm3d_ct.evaluation.heatmap_scores import FIXED_THRESHOLD, PhraseScores, summarise_phrases
 from vlm3d_ct.evaluation.lesions import find_lesion_phrases
-from vlm3d_ct.evaluation.localise import hits_and_misses, score_phrases, show_phrase
+from vlm3d_ct.evaluation.localise import ShownPhrase, hits_and_misses, score_phrases, show_phrase
 from vlm3d_ct.evaluation.region_evaluation import (
     MASK_RULES,
     MASKS,
@@ -23,6 +24,7 @@ from vlm3d_ct.evaluation.region_evaluation import (
     measure_alignment,
     write_regions,
 )
+from vlm3d_ct.evaluation.region_examples import ShownRegion, choose_regions, show_regions
 from vlm3d_ct.evaluation.regions_page import regions_page
 from vlm3d_ct.evaluation.results import REPORT_FILE, write_text
 from vlm3d_ct.log import is_main_rank, say
@@ -90,11 +92,12 @@ def run(parsed: argparse.Namespace) -> int:
         ),
     )
     output_dir = Path(parsed.output_dir)
-    best, worst = (
-        [show_phrase(prepared.encoder, cases, prepared.cache, score, MASKS[masks[0]]) for score in phrases]
-        for phrases in hits_and_misses(scores[masks[0]])
+    page = regions_page(
+        evaluation,
+        regions=_shown_regions(prepared, kept, masks[0]),
+        phrases=_shown_phrases(prepared, scores[masks[0]], masks[0]),
+        window_hu=prepared.encoder.config.windows_hu[0],
     )
-    page = regions_page(evaluation, best=best, worst=worst, window_hu=prepared.encoder.config.windows_hu[0])
     write_text(output_dir / REPORT_FILE, page.render())
     write_regions(evaluation, output_dir)
     say(format_regions(evaluation))
@@ -138,3 +141,24 @@ def _choose_cases(prepared: Prepared, *, need_mask: bool) -> tuple[Int64[np.ndar
             )
         )
     return np.flatnonzero(chosen).astype(np.int64), left_out
+
+
+def _shown_regions(
+    prepared: Prepared, kept: Int64[np.ndarray, " n"], masks: str
+) -> tuple[list[ShownRegion], list[ShownRegion]]:
+    """The regions of the report's gallery: hits and misses."""
+    cases = [prepared.cases[i] for i in kept]
+    hits, misses = choose_regions(prepared.by_masks[MASKS[masks]].select(kept))
+    table = load_region_table()
+    return show_regions(hits, cases, prepared.cache, table), show_regions(misses, cases, prepared.cache, table)
+
+
+def _shown_phrases(
+    prepared: Prepared, scores: Sequence[PhraseScores], masks: str
+) -> tuple[list[ShownPhrase], list[ShownPhrase]]:
+    """The phrases of the report's gallery: the best maps and the worst."""
+    best, worst = (
+        [show_phrase(prepared.encoder, prepared.cases, prepared.cache, score, MASKS[masks]) for score in phrases]
+        for phrases in hits_and_misses(scores)
+    )
+    return best, worst
