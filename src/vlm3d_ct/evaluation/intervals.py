@@ -38,7 +38,7 @@ def ratio_intervals(
             for name, value in zip(sums, estimates, strict=True)
         }
     blocks = [
-        _divide(weights @ above, weights @ below)
+        _divide(_sums(weights, above), _sums(weights, below))
         for weights in (block.astype(np.float64) for block in resample(patient_ids, num_samples, seed))
     ]
     samples = np.concatenate(blocks)
@@ -58,6 +58,12 @@ def mean_intervals(
         known = ~np.isnan(values)
         sums[name] = (np.where(known, values, 0.0), known.astype(np.float64))
     return ratio_intervals(sums, patient_ids, num_samples=num_samples, seed=seed)
+
+
+def _sums(weights: Float64[np.ndarray, "b n"], values: Float64[np.ndarray, "n c"]) -> Float64[np.ndarray, "b c"]:
+    """The product without BLAS, whose last digit depends on the number of threads."""
+    sums: Float64[np.ndarray, "b c"] = np.einsum("bn,nc->bc", weights, values, optimize=False)
+    return sums
 
 
 def _divide(
