@@ -16,7 +16,6 @@ from vlm3d_ct.evaluation.metrics.localisation import best_dice, dice_at, pointin
 
 FIXED_THRESHOLD = 0.5
 """Of a map stretched to 0..1 over the body; fixed before any label was seen, and the same for every phrase."""
-VOXELS_PER_BLOCK = 1 << 22
 MEASURES = ("pointing", "dice_fixed", "dice_best", "auroc")
 """What is measured of every map, all in 0..1; see `MapScores`."""
 
@@ -118,21 +117,17 @@ def _as_volume(
 
 
 def voxel_auroc(heat: Float32[np.ndarray, " v"], lesion: Bool[np.ndarray, " v"]) -> float:
-    """`metrics.binary.auroc` for millions of voxels of which few are positive: only those are sorted.
+    """`metrics.binary.auroc` for millions of voxels in single precision: one sort, no copy in double precision.
 
     NaN where all voxels are of one class.
     """
-    positive = np.sort(heat[lesion])
-    total, num_negative = 0.0, 0
-    for start in range(0, len(heat), VOXELS_PER_BLOCK):
-        block = slice(start, start + VOXELS_PER_BLOCK)
-        negative = heat[block][~lesion[block]]
-        below = np.searchsorted(positive, negative, "left")
-        up_to = np.searchsorted(positive, negative, "right")
-        total += float(np.sum(len(positive) - (below + up_to) / 2))
-        num_negative += len(negative)
-    pairs = len(positive) * num_negative
-    return total / pairs if pairs else math.nan
+    positive, negative = heat[lesion], np.sort(heat[~lesion])
+    pairs = len(positive) * len(negative)
+    if not pairs:
+        return math.nan
+    below = np.searchsorted(negative, positive, "left").sum(dtype=np.int64)
+    up_to = np.searchsorted(negative, positive, "right").sum(dtype=np.int64)
+    return float(below + up_to) / (2 * pairs)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -82,9 +82,7 @@ def test_random_maps_score_as_chance_says():
         assert mean == pytest.approx(getattr(scores[0].chance, name), abs=tolerance)
 
 
-@pytest.mark.parametrize("block", [7, 1 << 22])
-def test_the_auroc_of_voxels_is_the_auroc(monkeypatch, block):
-    monkeypatch.setattr("vlm3d_ct.evaluation.heatmap_scores.VOXELS_PER_BLOCK", block)
+def test_the_auroc_of_voxels_is_the_auroc():
     stream = random_stream("auroc")
     for num in (2, 5, 200):
         heat = stream.integers(0, 6, num).astype(np.float32)
