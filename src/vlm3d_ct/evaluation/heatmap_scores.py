@@ -121,7 +121,7 @@ def voxel_auroc(heat: Float32[np.ndarray, " v"], lesion: Bool[np.ndarray, " v"])
 
     NaN where all voxels are of one class.
     """
-    positive, negative = heat[lesion], np.sort(heat[~lesion])
+    positive, negative = np.sort(heat[lesion]), np.sort(heat[~lesion])
     pairs = len(positive) * len(negative)
     if not pairs:
         return math.nan

@@ -32,7 +32,7 @@ def ratio_intervals(
     above = np.stack([numerator for numerator, _ in sums.values()], axis=1)
     below = np.stack([denominator for _, denominator in sums.values()], axis=1)
     estimates = _divide(above.sum(axis=0), below.sum(axis=0))
-    if not num_samples:
+    if not num_samples or not len(patient_ids):
         return {
             name: Interval(estimate=float(value), low=math.nan, high=math.nan)
             for name, value in zip(sums, estimates, strict=True)
