@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int64
 
 from vlm3d_ct.embeddings import EmbeddingSet
 from vlm3d_ct.evaluation.labels import UNKNOWN, LabelTable, complete_rows
@@ -96,10 +96,10 @@ def evaluate_retrieval(
     known, note = _known_labels(labels, pool)
     result = measure_retrieval(chosen, pool.right_ids, known)
     ct_clip: dict[str, Mapping[str, Mapping[str, float]]] = {
-        "report_to_volume": report_to_volume(chosen.volume, chosen.text, pool.right_ids)
+        "report_to_volume": report_to_volume(chosen.volume, chosen.text, chosen.text_groups)
     }
     if known is not None:
-        ct_clip["volume_to_volume"] = volume_to_volume(chosen.volume, known)
+        ct_clip["volume_to_volume"] = volume_to_volume(chosen.volume, known, _patients(chosen))
     health = measure_health(chosen.volume, chosen.text)
     return RetrievalEvaluation(
         pool_name=f"{data_name}, {pool.name}",
@@ -175,6 +175,11 @@ def format_table(evaluation: RetrievalEvaluation) -> str:
     shared = f"; {result.num_shared_texts} cases share their text with another" if result.num_shared_texts else ""
     lines.append(f"{result.size} cases; right is {RIGHT_RULES[evaluation.pool.right]}{shared}")
     return "\n".join(lines)
+
+
+def _patients(embeddings: EmbeddingSet) -> Int64[np.ndarray, " n"]:
+    _, ids = np.unique(np.asarray(embeddings.patient_ids), return_inverse=True)
+    return ids.reshape(-1).astype(np.int64)
 
 
 def _known_labels(labels: LabelTable | None, pool: Pool) -> tuple[Bool[np.ndarray, "n c"] | None, str]:

@@ -18,7 +18,7 @@ from vlm3d_ct.evaluation.metrics.binary import (
 )
 from vlm3d_ct.evaluation.metrics.bootstrap import Interval, interval, resample
 from vlm3d_ct.evaluation.metrics.calibration import Reliability, brier, expected_calibration_error, reliability
-from vlm3d_ct.evaluation.metrics.ranking import QUANTUM
+from vlm3d_ct.evaluation.metrics.ranking import exact_rows
 from vlm3d_ct.evaluation.metrics.thresholds import ARGMAX
 from vlm3d_ct.evaluation.prompts import PromptTable
 
@@ -69,10 +69,10 @@ def score_prompts(
     prompts = [(name, wording) for name, wordings in table.wordings.items() for wording in wordings]
     texts = list(dict.fromkeys(text for _, wording in prompts for text in (wording.positive, wording.negative)))
     embedded = dict(zip(texts, embed_text(texts).astype(np.float64), strict=True))
-    exact = _rounded(volume.astype(np.float64))
+    exact = exact_rows(volume, "volume")
 
     def cosines(vectors: Sequence[Float64[np.ndarray, " d"]]) -> Float64[np.ndarray, "n m"]:
-        found: Float64[np.ndarray, "n m"] = exact @ _rounded(np.stack(vectors)).T
+        found: Float64[np.ndarray, "n m"] = exact @ exact_rows(np.stack(vectors).astype(np.float32), "prompt").T
         return found
 
     positive = cosines([embedded[wording.positive] for _, wording in prompts])
@@ -95,11 +95,6 @@ def _mean(vectors: Sequence[Float64[np.ndarray, " d"]]) -> Float64[np.ndarray, "
     mean: Float64[np.ndarray, " d"] = np.mean(np.stack(vectors), axis=0)
     length = np.linalg.norm(mean)
     return mean / length if length else mean
-
-
-def _rounded(vectors: Float64[np.ndarray, "n d"]) -> Float64[np.ndarray, "n d"]:
-    exact: Float64[np.ndarray, "n d"] = np.rint(vectors / QUANTUM) * QUANTUM
-    return exact
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -52,7 +52,7 @@ def rank_pool(
     """
     if not len(volume):
         raise ValueError("a pool without cases has no ranks")
-    exact_volume, exact_text = _rounded(volume, "volume"), _rounded(text, "text")
+    exact_volume, exact_text = exact_rows(volume, "volume"), exact_rows(text, "text")
     best_in_row, best_in_column, excused_in_row, excused_in_column = _right_items(exact_volume, exact_text, right_ids)
     before_in_row = np.empty(len(volume), dtype=np.int64)
     before_in_column = np.zeros(len(volume), dtype=np.int64)
@@ -144,17 +144,12 @@ def row_blocks(num_cases: int) -> Iterator[slice]:
         yield slice(start, min(start + step, num_cases))
 
 
-def exact_cosines(volume: Float32[np.ndarray, "n d"], text: Float32[np.ndarray, "n d"]) -> Float64[np.ndarray, " n"]:
-    """Cosine of each scan with its own report, exactly as `rank_pool` compares it.
+def exact_rows(vectors: Float32[np.ndarray, "n d"], name: str) -> Float64[np.ndarray, "n d"]:
+    """Embeddings rounded to multiples of `QUANTUM`: sums of their products are exact. ``name`` is for the message.
 
     Raises:
         ValueError: an embedding longer than 1.4 (it should be 1).
     """
-    own: Float64[np.ndarray, " n"] = np.einsum("nd,nd->n", _rounded(volume, "volume"), _rounded(text, "text"))
-    return own
-
-
-def _rounded(vectors: Float32[np.ndarray, "n d"], name: str) -> Float64[np.ndarray, "n d"]:
     exact: Float64[np.ndarray, "n d"] = vectors.astype(np.float64)
     lengths = np.sqrt(np.einsum("nd,nd->n", exact, exact))
     if (lengths > MAX_LENGTH).any():
@@ -163,6 +158,16 @@ def _rounded(vectors: Float32[np.ndarray, "n d"], name: str) -> Float64[np.ndarr
     np.rint(exact, out=exact)
     exact *= QUANTUM
     return exact
+
+
+def exact_cosines(volume: Float32[np.ndarray, "n d"], text: Float32[np.ndarray, "n d"]) -> Float64[np.ndarray, " n"]:
+    """Cosine of each scan with its own report, exactly as `rank_pool` compares it.
+
+    Raises:
+        ValueError: an embedding longer than 1.4 (it should be 1).
+    """
+    own: Float64[np.ndarray, " n"] = np.einsum("nd,nd->n", exact_rows(volume, "volume"), exact_rows(text, "text"))
+    return own
 
 
 def _not_below(
