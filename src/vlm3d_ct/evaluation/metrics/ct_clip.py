@@ -42,7 +42,7 @@ def report_to_volume(
 def volume_to_volume(
     volume: Float32[np.ndarray, "n d"], labels: Bool[np.ndarray, "n c"], patients: Int64[np.ndarray, " n"]
 ) -> dict[str, dict[str, float]]:
-    """``MAP@K``, K = 1, 5, 10, 50, by variant: mean Jaccard index of the labels of a query and of its K nearest volumes.
+    """``MAP@K``, K = 1, 5, 10, 50, by variant: mean Jaccard index of the labels of a query and its K nearest volumes.
 
     It is no mean average precision, whatever its name. The Jaccard index is |both| / |either|.
 
