@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 from vlm3d_ct.data.cache import Cache
 from vlm3d_ct.data.case import Case
 from vlm3d_ct.embeddings import EmbeddingSet
-from vlm3d_ct.evaluation.region_outcomes import within_cases
+from vlm3d_ct.evaluation.metrics.alignment import within_cases
 from vlm3d_ct.text.mentions import find_mentions
 from vlm3d_ct.text.regions import RegionTable
 from vlm3d_ct.volumes.preprocess import Prepared
@@ -62,7 +62,9 @@ class ShownRegion:
 
 def choose_regions(embeddings: EmbeddingSet) -> tuple[list[RegionMatch], list[RegionMatch]]:
     """The surest hits and the gravest misses within cases, by margin; in each list no case and no region twice."""
-    outcomes = within_cases(embeddings)
+    outcomes = within_cases(
+        embeddings.region_volume, embeddings.region_text, embeddings.region_mentions, embeddings.region_groups
+    )
     hits = np.where(outcomes.counted & outcomes.correct, -outcomes.margin, np.inf)
     misses = np.where(outcomes.counted & ~outcomes.correct, outcomes.margin, np.inf)
     found: list[list[RegionMatch]] = []

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from pools import make_pool
 
+from vlm3d_ct.evaluation.metrics.alignment import within_cases
 from vlm3d_ct.evaluation.region_examples import choose_regions, sentences_about
-from vlm3d_ct.evaluation.region_outcomes import within_cases
 from vlm3d_ct.text.regions import load_region_table
 
 HEART, LIVER = 8, 18
@@ -14,7 +14,7 @@ HEART, LIVER = 8, 18
 
 def test_hits_and_misses_are_the_extremes_of_the_margin_with_no_case_or_region_twice():
     pool = make_pool(60, 2.0)
-    outcomes = within_cases(pool)
+    outcomes = within_cases(pool.region_volume, pool.region_text, pool.region_mentions, pool.region_groups)
     hits, misses = choose_regions(pool)
     assert len(hits) == len(misses) == 3
     for matches, correct in ((hits, True), (misses, False)):

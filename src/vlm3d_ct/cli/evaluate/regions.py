@@ -16,7 +16,8 @@ from vlm3d_ct.errors import ConfigError, DataError, Problem
 from vlm3d_ct.evaluation.heatmap_scores import FIXED_THRESHOLD, PhraseScores, summarise_phrases
 from vlm3d_ct.evaluation.lesions import find_lesion_phrases
 from vlm3d_ct.evaluation.localise import ShownPhrase, hits_and_misses, score_phrases, show_phrase
-from vlm3d_ct.evaluation.region_evaluation import (
+from vlm3d_ct.evaluation.region_examples import ShownRegion, choose_regions, show_regions
+from vlm3d_ct.evaluation.regions import (
     MASK_RULES,
     MASKS,
     RegionEvaluation,
@@ -24,7 +25,6 @@ from vlm3d_ct.evaluation.region_evaluation import (
     measure_alignment,
     write_regions,
 )
-from vlm3d_ct.evaluation.region_examples import ShownRegion, choose_regions, show_regions
 from vlm3d_ct.evaluation.regions_page import regions_page
 from vlm3d_ct.evaluation.results import REPORT_FILE, write_text
 from vlm3d_ct.log import is_main_rank, say

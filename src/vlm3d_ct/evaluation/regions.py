@@ -12,8 +12,8 @@ from jaxtyping import Float64
 from vlm3d_ct.embeddings import EmbeddingSet
 from vlm3d_ct.evaluation.heatmap_scores import MEASURES, HeatMapSummary, PhraseScores
 from vlm3d_ct.evaluation.intervals import ratio_intervals
+from vlm3d_ct.evaluation.metrics.alignment import Outcomes, across_cases, confusion, within_cases
 from vlm3d_ct.evaluation.metrics.bootstrap import Interval
-from vlm3d_ct.evaluation.region_outcomes import Outcomes, across_cases, confusion, within_cases
 from vlm3d_ct.evaluation.results import (
     CASES_FILE,
     format_interval,
@@ -60,8 +60,8 @@ class Alignment:
     """Alignment under one use of the masks; ``*_by_region`` in the order of the region table.
 
     Attributes:
-        within: regions against the sentences of their own case (`region_outcomes.within_cases`).
-        across: regions against the sentences of the same region in all cases (`region_outcomes.across_cases`).
+        within: regions against the sentences of their own case (`alignment.within_cases`).
+        across: regions against the sentences of the same region in all cases (`alignment.across_cases`).
         taken_for: row: a region of a scan; column: the region of the same case whose sentences it found first.
     """
 
@@ -103,7 +103,8 @@ def measure_alignment(
     embeddings: EmbeddingSet, region_names: Sequence[str], *, num_samples: int, seed: int
 ) -> Alignment:
     """The alignment of a pool, with patient-level intervals (none for ``num_samples`` 0)."""
-    inside, outside = within_cases(embeddings), across_cases(embeddings)
+    arrays = (embeddings.region_volume, embeddings.region_text, embeddings.region_mentions, embeddings.region_groups)
+    inside, outside = within_cases(*arrays), across_cases(*arrays)
     sampling = (embeddings.patient_ids, num_samples, seed)
     within, within_by_region = _aligned(inside, region_names, *sampling)
     across, across_by_region = _aligned(outside, region_names, *sampling)
