@@ -122,7 +122,7 @@ def heat_picture(
 ) -> str:
     """The axial and coronal section with most of the lesion: its outline on the plain scan, and on the heat map.
 
-    ``heat`` is a map in 0..1: 0 leaves the scan as it is, 1 is yellow; beyond that it is clipped. Everything is on one
+    ``heat`` is a map in 0..1: 0 and NaN leave the scan as it is, 1 is yellow; beyond that it is clipped. All is on one
     grid.
     """
     shown = sections(voxels_hu, lesion.astype(np.uint8), spacing_mm, heat=heat)[:2]
@@ -199,7 +199,7 @@ def _draw(axes: Axes, section: Section, window_hu: tuple[float, float], *, overl
 def _draw_heat(axes: Axes, section: Section) -> None:
     assert section.heat is not None
     height_mm, width_mm = section.size_mm
-    share = np.clip(section.heat, 0, 1)
+    share = np.clip(np.nan_to_num(section.heat), 0, 1)
     extent = (0.0, width_mm, height_mm, 0.0)
     axes.imshow(share, cmap="inferno", vmin=0, vmax=1, alpha=HEAT_OPACITY * share, extent=extent)
 
