@@ -168,8 +168,41 @@ def measure_scoring(
         num_samples: behind each interval; 0 for none.
         seed: of the samples.
     """
-    margins, probabilities = scores.margins[scoring], scores.probabilities(scoring)
-    cuts = [_cuts(name, scoring, thresholds) for name in scores.table.classes]
+    return measure_classes(
+        scores.table.classes,
+        scores.margins[scoring],
+        scores.probabilities(scoring),
+        labels,
+        patient_ids,
+        cuts=[_cuts(name, scoring, thresholds) for name in scores.table.classes],
+        num_samples=num_samples,
+        seed=seed,
+    )
+
+
+def measure_classes(
+    names: Sequence[str],
+    margins: Float64[np.ndarray, "n c"],
+    probabilities: Float64[np.ndarray, "n c"],
+    labels: Int8[np.ndarray, "n c"],
+    patient_ids: Sequence[str],
+    *,
+    cuts: Sequence[Mapping[str, float]],
+    num_samples: int,
+    seed: int,
+) -> Scored:
+    """Compare scores of every class with its labels.
+
+    Args:
+        names: of the classes.
+        margins: what ranks the cases; any rising function of the probabilities, without their saturation.
+        probabilities: 0..1.
+        labels: 1, 0, or -1 where unknown.
+        patient_ids: of the cases.
+        cuts: thresholds of every class by name.
+        num_samples: behind each interval; 0 for none.
+        seed: of the samples.
+    """
 
     def numbers(weights: Float64[np.ndarray, "b n"]) -> list[dict[str, Float64[np.ndarray, " b"]]]:
         found = []
@@ -182,22 +215,22 @@ def measure_scoring(
 
     estimates = numbers(np.ones((1, len(labels))))
     blocks = [numbers(np.asarray(w, dtype=np.float64)) for w in resample(patient_ids, num_samples, seed)]
-    names = list(estimates[0])
+    keys = list(estimates[0])
     classes = {}
-    for column, name in enumerate(scores.table.classes):
+    for column, name in enumerate(names):
         known = labels[:, column] >= 0
         present, probable = labels[known, column] == 1, probabilities[known, column]
         classes[name] = ClassResult(
             num_cases=int(np.count_nonzero(known)),
             num_positive=int(np.count_nonzero(present)),
-            numbers={key: _interval(estimates[column][key], [block[column][key] for block in blocks]) for key in names},
+            numbers={key: _interval(estimates[column][key], [block[column][key] for block in blocks]) for key in keys},
             ece=expected_calibration_error(present, probable),
             brier=brier(present, probable),
             cuts=cuts[column],
         )
     return Scored(
         classes=classes,
-        macro={key: _interval(_macro(estimates, key), [_macro(block, key) for block in blocks]) for key in names},
+        macro={key: _interval(_macro(estimates, key), [_macro(block, key) for block in blocks]) for key in keys},
         macro_ece=_mean_defined([found.ece for found in classes.values()]),
         num_auroc_classes=sum(bool(np.isfinite(found["auroc"][0])) for found in estimates),
         crg=_crg(labels, probabilities, cuts),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -177,12 +177,13 @@ def prepare(
         masks: how the region masks are used; one set of embeddings for each.
         chest_only: leave out the volumes that the data set's own lists name as showing no chest.
         fit_dir: a second folder, for what is fitted.
-        fit_on_trained: whether its cases may be of patients that the encoder was trained on.
+        fit_on_trained: whether its cases may be of patients that the encoder was trained on; then it may be the folder
+            of the test itself, and the patients of the test are left out of it.
 
     Raises:
         ConfigError: a folder is missing.
         CheckpointError: the checkpoint is damaged or of another preprocessing.
-        DataError: the folder has faults, or no case is left, or both folders share a patient.
+        DataError: the folder has faults, or no case is left, or both folders share a patient where they must not.
     """
     directory = existing_directory("--data_dir", parsed.data_dir)
     encoder = load_encoder(parsed.checkpoint)
@@ -190,8 +191,11 @@ def prepare(
     with process_group(encoder.device):
         fit = None if fit_dir is None else folder.prepare(fit_dir, "_fit", keep_trained=fit_on_trained)
         prepared = folder.prepare(directory, "", fit=fit)
-    if fit is not None:
-        _refuse_shared_patients(prepared, fit)
+    if fit is None:
+        return prepared
+    if fit_on_trained:
+        return replace(prepared, fit=_without_patients(fit, prepared))
+    _refuse_shared_patients(prepared, fit)
     return prepared
 
 
@@ -295,6 +299,24 @@ def _empty_pool(directory: Path, kind: Kind, total: int, left_out: Mapping[str, 
         value=f"0 of {total} {kind}s",
         message=f"No {kind} is left to evaluate: {reasons}.",
         remedy=f"Give a folder with {kind}s of patients that were not trained on.",
+    )
+
+
+def _without_patients(fit: Prepared, test: Prepared) -> Prepared:
+    """The cases to fit on without the patients of the test."""
+    patients = set(test.embeddings.patient_ids)
+    kept = np.array([i for i, name in enumerate(fit.embeddings.patient_ids) if name not in patients], dtype=np.int64)
+    left_out = {**fit.left_out}
+    if len(kept) < len(fit.cases):
+        left_out["patient of the test"] = len(fit.cases) - len(kept)
+    if not len(kept):
+        raise DataError(_empty_pool(fit.directory, "volume", len(fit.cases), left_out))
+    return replace(
+        fit,
+        cases=tuple(fit.cases[i] for i in kept),
+        embeddings=fit.embeddings.select(kept),
+        by_masks={masks: embeddings.select(kept) for masks, embeddings in fit.by_masks.items()},
+        left_out=left_out,
     )
 
 
