@@ -33,7 +33,7 @@ MASK_RULES = {
     "first three blocks only, all of them alike, and after that the other tokens. The encoder was never trained so. "
     "What it still aligns rests on knowing which region token is which",
 }
-ALIGNMENT_FILE, PHRASES_FILE = "alignment.csv", "phrases.csv"
+ALIGNMENT_FILE, CASES_TABLE, PHRASES_FILE = "alignment.csv", "region_cases.csv", "phrases.csv"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +63,7 @@ class Alignment:
         within: regions against the sentences of their own case (`alignment.within_cases`).
         across: regions against the sentences of the same region in all cases (`alignment.across_cases`).
         taken_for: row: a region of a scan; column: the region of the same case whose sentences it found first.
+        inside: what became of every region of every case within its case; ``outside`` across cases.
     """
 
     within: Aligned
@@ -70,6 +71,8 @@ class Alignment:
     across: Aligned
     across_by_region: dict[str, Aligned]
     taken_for: Float64[np.ndarray, "r r"]
+    inside: Outcomes
+    outside: Outcomes
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -78,7 +81,7 @@ class RegionEvaluation:
 
     Attributes:
         name: of the data folder.
-        case_ids: the cases; the same under every use of the masks.
+        case_ids: the cases; the same under every use of the masks. ``patient_ids`` their patients.
         region_names: name of region id i + 1 at index i.
         alignment: by use of the masks (`MASKS`).
         phrases: scores of every phrase with a known lesion, by use of the masks; empty where no lesion is known.
@@ -90,6 +93,7 @@ class RegionEvaluation:
 
     name: str
     case_ids: tuple[str, ...]
+    patient_ids: tuple[str, ...]
     region_names: tuple[str, ...]
     alignment: Mapping[str, Alignment]
     phrases: Mapping[str, Sequence[PhraseScores]]
@@ -114,6 +118,8 @@ def measure_alignment(
         across=across,
         across_by_region=across_by_region,
         taken_for=confusion(inside),
+        inside=inside,
+        outside=outside,
     )
 
 
@@ -143,17 +149,24 @@ def _aligned(
 
 
 def write_regions(evaluation: RegionEvaluation, output_dir: Path) -> None:
-    """Write ``pool_cases.txt``, ``alignment.csv``, ``phrases.csv`` (where lesions are known), ``results.json`` last."""
+    """Write ``pool_cases.txt``, tables by region, case and (where lesions are known) phrase; ``results.json`` last."""
     write_cases(output_dir, evaluation.case_ids)
     header = ("masks", "scope", "region", "accuracy", "low", "high", "chance", "preference", "regions")
     write_csv(output_dir / ALIGNMENT_FILE, header, _alignment_rows(evaluation))
+    header = ("masks", "case_id", "patient_id", "region", "within_correct", "across_correct", "across_preference")
+    write_csv(output_dir / CASES_TABLE, header, _case_rows(evaluation))
     if evaluation.phrases:
         names = [f"{kind}_{measure}" for kind in ("heat", "region", "chance") for measure in MEASURES]
         columns = ("masks", "case_id", "patient_id", "finding", "lesion_share", "contrast", *names, "phrase")
         write_csv(output_dir / PHRASES_FILE, columns, _phrase_rows(evaluation))
     alignment = {
-        masks: {key: value for key, value in vars(found).items() if key != "taken_for"}
-        | {"taken_for": found.taken_for.tolist()}
+        masks: {
+            "within": found.within,
+            "within_by_region": found.within_by_region,
+            "across": found.across,
+            "across_by_region": found.across_by_region,
+            "taken_for": found.taken_for.tolist(),
+        }
         for masks, found in evaluation.alignment.items()
     }
     write_results(
@@ -182,6 +195,21 @@ def _alignment_rows(evaluation: RegionEvaluation) -> list[tuple[object, ...]]:
             for name, entry in {"all": total, **regions}.items():
                 ends = (entry.accuracy.estimate, entry.accuracy.low, entry.accuracy.high)
                 rows.append((masks, scope, name, *ends, entry.chance, entry.preference.estimate, entry.num_regions))
+    return rows
+
+
+def _case_rows(evaluation: RegionEvaluation) -> list[tuple[object, ...]]:
+    """Every counted region of every case; a cell is empty where that comparison was not counted."""
+    rows: list[tuple[object, ...]] = []
+    for masks, found in evaluation.alignment.items():
+        inside, outside = found.inside, found.outside
+        for case, region in np.argwhere(inside.counted | outside.counted).tolist():
+            within = int(inside.correct[case, region]) if inside.counted[case, region] else ""
+            across: tuple[object, object] = ("", "")
+            if outside.counted[case, region]:
+                across = (int(outside.correct[case, region]), float(outside.preference[case, region]))
+            about = (masks, evaluation.case_ids[case], evaluation.patient_ids[case], evaluation.region_names[region])
+            rows.append((*about, within, *across))
     return rows
 
 

@@ -30,9 +30,9 @@ HEAT_NOTE = (
     "mask, over the voxels of the body. Pointing: the hottest voxel lies in the lesion. Dice at the fixed threshold: "
     "the map is stretched to 0..1 over the body and cut at 0.5, which was set before any label was seen. Dice at the "
     "best threshold is chosen on each lesion itself: an upper bound that no user reaches. AUROC: a voxel of the "
-    "lesion is hotter than another voxel of the body; below 50 % the map is cold where the lesion is. The map of "
-    "named regions marks where the regions are that the phrase names, and nothing of lesions: what a map must beat to "
-    "show more than anatomy. Chance is a random point of the body, and the whole body marked."
+    "lesion is hotter than another voxel of the body; below 0.5 the map is cold where the lesion is. The map of named "
+    "regions marks where the regions are that the phrase names, and nothing of lesions: what a map must beat to show "
+    "more than anatomy. Chance is a random point of the body, and the whole body marked."
 )
 MEASURE_NAMES = {
     "pointing": "pointing",

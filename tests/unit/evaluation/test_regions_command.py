@@ -84,6 +84,12 @@ def test_the_tables_hold_what_the_results_summarise(written: Path):
             assert summary["num_phrases"] == sum(row["finding"] == finding for row in own)
     alignment = _rows(written / "alignment.csv")
     assert len(alignment) == 3 * 2 * 21
+    for masks in results["alignment"]:
+        cases = [row for row in _rows(written / "region_cases.csv") if row["masks"] == masks]
+        for scope in ("within", "across"):
+            values = [float(row[f"{scope}_correct"]) for row in cases if row[f"{scope}_correct"]]
+            assert len(values) == results["alignment"][masks][scope]["num_regions"]
+            assert np.mean(values) == pytest.approx(results["alignment"][masks][scope]["accuracy"]["estimate"])
     total = next(row for row in alignment if (row["masks"], row["scope"], row["region"]) == ("none", "across", "all"))
     assert float(total["accuracy"]) == results["alignment"]["none"]["across"]["accuracy"]["estimate"]
 
@@ -97,7 +103,7 @@ def test_the_page_shows_maps_and_holds_no_path_of_this_machine(written: Path, fe
 
 def test_twice_the_same_bytes(tmp_path: Path, written: Path, checkpoint: Path, few: Path):
     assert evaluate(checkpoint, few / "ct_rate", tmp_path / "again") == 0
-    for name in ("results.json", "report.html", "alignment.csv", "phrases.csv", "pool_cases.txt"):
+    for name in ("results.json", "report.html", "alignment.csv", "region_cases.csv", "phrases.csv", "pool_cases.txt"):
         assert (tmp_path / "again" / name).read_bytes() == (written / name).read_bytes(), name
 
 

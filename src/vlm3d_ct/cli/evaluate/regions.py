@@ -78,6 +78,7 @@ def run(parsed: argparse.Namespace) -> int:
     evaluation = RegionEvaluation(
         name=prepared.name,
         case_ids=tuple(case.case_id for case in cases),
+        patient_ids=tuple(case.patient_id for case in cases),
         region_names=tuple(names),
         alignment=alignment,
         phrases=scores if summaries else {},
