@@ -153,8 +153,8 @@ def write_regions(evaluation: RegionEvaluation, output_dir: Path) -> None:
     write_cases(output_dir, evaluation.case_ids)
     header = ("masks", "scope", "region", "accuracy", "low", "high", "chance", "preference", "regions")
     write_csv(output_dir / ALIGNMENT_FILE, header, _alignment_rows(evaluation))
-    header = ("masks", "case_id", "patient_id", "region", "within_correct", "across_correct", "across_preference")
-    write_csv(output_dir / CASES_TABLE, header, _case_rows(evaluation))
+    judged = ("masks", "case_id", "patient_id", "region", "within_correct", "across_correct", "across_preference")
+    write_csv(output_dir / CASES_TABLE, judged, _case_rows(evaluation))
     if evaluation.phrases:
         names = [f"{kind}_{measure}" for kind in ("heat", "region", "chance") for measure in MEASURES]
         columns = ("masks", "case_id", "patient_id", "finding", "lesion_share", "contrast", *names, "phrase")
