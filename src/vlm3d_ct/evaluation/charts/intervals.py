@@ -66,21 +66,23 @@ def interval_curves(
     """A line a series over x, with its interval as a band; points whose estimate is NaN are left out."""
     figure = new_figure(6.4, 3.2)
     axes = figure.subplots()
-    any_points = False
+    places: set[float] = set()
     for number, (name, points) in enumerate(curves.items()):
         shown = sorted(((x, f) for x, f in points if not math.isnan(f.estimate)), key=lambda point: point[0])
         if not shown:
             continue
-        any_points = True
         at = [x for x, _ in shown]
+        places |= set(at)
         axes.plot(at, [f.estimate for _, f in shown], "o-", color=colour(number), label=plain(name), markersize=4)
         axes.fill_between(
             at, [f.low for _, f in shown], [f.high for _, f in shown], color=colour(number), alpha=0.15, linewidth=0
         )
-    if not any_points:
+    if not places:
         say_empty(axes, "nothing could be measured")
     elif log_x:
         axes.set_xscale("log")
+        axes.set_xticks(sorted(places), [f"{x:g}" for x in sorted(places)])
+        axes.minorticks_off()
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     finish(axes)
