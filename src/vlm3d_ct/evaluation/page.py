@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-_INTERVAL_CELL = re.compile(r"(.+) (\(.+ to .+\))")
+_INTERVAL_CELL = re.compile(r"(.+?) (\(\S+ to \S+\).*)")
 _PICTURE_URI = re.compile(r"data:image/(png|jpeg);base64,[A-Za-z0-9+/]+=*")
 
 
@@ -26,7 +26,7 @@ _PICTURE_URI = re.compile(r"data:image/(png|jpeg);base64,[A-Za-z0-9+/]+=*")
 class Table:
     """Rows of figures under a header; the first column is left-aligned and names the row.
 
-    A line break in a cell or in a name breaks the line there. In a table of more than four columns the interval of a
+    A line break in a cell or in a name breaks the line there. In a table of more than three columns the interval of a
     cell like ``0.71 (0.65 to 0.77)`` stands below its estimate.
 
     Attributes:
