@@ -176,7 +176,7 @@ def _summarise(scores: Sequence[PhraseScores], num_samples: int, seed: int) -> H
     for name in MEASURES:
         columns[f"heat {name}"] = np.array([getattr(score.heat, name) for score in scores])
         columns[f"region {name}"] = np.array([getattr(score.region, name) for score in scores])
-    found = mean_intervals(columns, patients, num_samples=num_samples, seed=seed)
+    found = mean_intervals(columns, patients, num_samples=num_samples, seed=seed, differences=("gain",))
     return HeatMapSummary(
         num_phrases=len(scores),
         num_patients=len(set(patients)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float64
@@ -17,6 +17,7 @@ def ratio_intervals(
     *,
     num_samples: int,
     seed: int,
+    differences: Collection[str] = (),
 ) -> dict[str, Interval]:
     """Ratios of two sums over the same n cases, each with its 95 % interval; patients are drawn with replacement.
 
@@ -25,6 +26,7 @@ def ratio_intervals(
         patient_ids: the patient of each case.
         num_samples: samples behind each interval; 0 for none (NaN).
         seed: of the samples; all ratios see the same ones.
+        differences: names of the ratios that may have either sign; all others are shares, 0..1.
 
     A ratio whose denominator is 0 is NaN, and samples in which it is 0 are left out of its interval. A ratio that rests
     on a single patient has no interval: there is nothing to draw from.
@@ -43,21 +45,27 @@ def ratio_intervals(
     ]
     samples = np.concatenate(blocks)
     _, patients = np.unique(list(patient_ids), return_inverse=True)
-    for i in range(len(sums)):
-        if len(np.unique(patients[below[:, i] > 0])) < 2:
-            samples[:, i] = np.nan
-    return {name: interval(float(estimates[i]), samples[:, i]) for i, name in enumerate(sums)}
+    counts = [len(np.unique(patients[column > 0])) for column in below.T]
+    return {
+        name: interval(float(estimates[i]), samples[:, i], counts[i], "difference" if name in differences else "share")
+        for i, name in enumerate(sums)
+    }
 
 
 def mean_intervals(
-    columns: Mapping[str, Float64[np.ndarray, " n"]], patient_ids: Sequence[str], *, num_samples: int, seed: int
+    columns: Mapping[str, Float64[np.ndarray, " n"]],
+    patient_ids: Sequence[str],
+    *,
+    num_samples: int,
+    seed: int,
+    differences: Collection[str] = (),
 ) -> dict[str, Interval]:
     """`ratio_intervals` of means over the cases whose value is not NaN."""
     sums = {}
     for name, values in columns.items():
         known = ~np.isnan(values)
         sums[name] = (np.where(known, values, 0.0), known.astype(np.float64))
-    return ratio_intervals(sums, patient_ids, num_samples=num_samples, seed=seed)
+    return ratio_intervals(sums, patient_ids, num_samples=num_samples, seed=seed, differences=differences)
 
 
 def _sums(weights: Float64[np.ndarray, "b n"], values: Float64[np.ndarray, "n c"]) -> Float64[np.ndarray, "b c"]:

@@ -223,14 +223,22 @@ def measure_classes(
         classes[name] = ClassResult(
             num_cases=int(np.count_nonzero(known)),
             num_positive=int(np.count_nonzero(present)),
-            numbers={key: _interval(estimates[column][key], [block[column][key] for block in blocks]) for key in keys},
+            numbers={
+                key: _interval(
+                    estimates[column][key], [block[column][key] for block in blocks], _count(known, patient_ids)
+                )
+                for key in keys
+            },
             ece=expected_calibration_error(present, probable),
             brier=brier(present, probable),
             cuts=cuts[column],
         )
     return Scored(
         classes=classes,
-        macro={key: _interval(_macro(estimates, key), [_macro(block, key) for block in blocks]) for key in keys},
+        macro={
+            key: _interval(_macro(estimates, key), [_macro(block, key) for block in blocks], len(set(patient_ids)))
+            for key in keys
+        },
         macro_ece=_mean_defined([found.ece for found in classes.values()]),
         num_auroc_classes=sum(bool(np.isfinite(found["auroc"][0])) for found in estimates),
         crg=_crg(labels, probabilities, cuts),
@@ -263,11 +271,18 @@ def _cuts(name: str, scoring: Scoring, thresholds: Thresholds | None) -> dict[st
     return {**FIXED_CUTS, **tuned}
 
 
-def _interval(estimate: Float64[np.ndarray, " 1"], blocks: Sequence[Float64[np.ndarray, " _"]]) -> Interval:
+def _interval(
+    estimate: Float64[np.ndarray, " 1"], blocks: Sequence[Float64[np.ndarray, " _"]], num_patients: int
+) -> Interval:
     value = float(estimate[0])
     if not blocks:
         return Interval(estimate=value, low=float("nan"), high=float("nan"))
-    return interval(value, np.concatenate(blocks))
+    return interval(value, np.concatenate(blocks), num_patients)
+
+
+def _count(chosen: Bool[np.ndarray, " n"], patient_ids: Sequence[str]) -> int:
+    """The number of patients of the chosen cases."""
+    return len({patient for patient, use in zip(patient_ids, chosen.tolist(), strict=True) if use})
 
 
 def _macro(found: Sequence[Mapping[str, Float64[np.ndarray, " b"]]], key: str) -> Float64[np.ndarray, " b"]:

@@ -114,7 +114,7 @@ def test_findings_are_summarised_apart_and_together_with_the_patients_counted_on
     assert (overall.num_phrases, overall.num_patients, by_finding["a"].num_patients) == (8, 6, 2)
     assert overall.heat["auroc"].estimate == 0.5
     assert overall.heat["auroc"].low < 0.5 < overall.heat["auroc"].high
-    assert (by_finding["a"].heat["auroc"].low, by_finding["b"].heat["auroc"].high) == (1, 0)
+    assert (by_finding["a"].heat["auroc"].high, by_finding["b"].heat["auroc"].low) == (1, 0)
     assert by_finding["a"].gain.estimate == 0.5  # beyond the map of the whole body
     with pytest.raises(ValueError, match="no phrase"):
         summarise_phrases([], num_samples=10, seed=0)

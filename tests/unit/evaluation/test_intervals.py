@@ -24,15 +24,17 @@ def test_a_ratio_equals_a_loop_over_the_samples():
             counted = [(w * a, w * b) for w, a, b in zip(weights, above, below, strict=True)]
             samples.append(sum(a for a, _ in counted) / sum(b for _, b in counted))
     estimate = float(above.sum() / below.sum())
-    expected = interval(estimate, np.array(samples))
+    counting = {patient for patient, part in zip(PATIENTS, below, strict=True) if part}
+    expected = interval(estimate, np.array(samples), len(counting))
     assert found.estimate == pytest.approx(estimate)
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
 
 
 def test_all_ratios_see_the_same_samples_whatever_stands_beside_them():
     values = random_stream("values").random(30)
-    alone = mean_intervals({"a": values}, PATIENTS, num_samples=50, seed=1)["a"]
-    among = mean_intervals({"b": -values, "a": values}, PATIENTS, num_samples=50, seed=1)
+    sampling = {"num_samples": 50, "seed": 1, "differences": ("a", "b")}
+    alone = mean_intervals({"a": values}, PATIENTS, **sampling)["a"]
+    among = mean_intervals({"b": -values, "a": values}, PATIENTS, **sampling)
     assert vars(among["a"]) == pytest.approx(vars(alone))
     assert among["b"].low == pytest.approx(-alone.high)
 

@@ -10,6 +10,8 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
 RECALL_AT = (1, 5, 10, 50, 100)
+OF_RANKS = ("median_rank", "mean_rank")
+"""Names of the numbers that are ranks: lower is better."""
 BLOCK_ELEMENTS = 1 << 23
 """Similarities held at once: 64 MiB in float64."""
 QUANTUM = 2.0**-26
@@ -72,7 +74,7 @@ def summarise(ranks: Int64[np.ndarray, " n"], at: Sequence[int] = RECALL_AT) -> 
     large as the pool. NaN for no ranks.
     """
     if not len(ranks):
-        return dict.fromkeys((*(f"R@{k}" for k in at), "MRR", "median_rank", "mean_rank"), math.nan)
+        return dict.fromkeys((*(f"R@{k}" for k in at), "MRR", *OF_RANKS), math.nan)
     summary = {f"R@{k}": float(np.mean(ranks <= k)) for k in at}
     return summary | {
         "MRR": float(np.mean(1.0 / ranks)),
@@ -84,10 +86,13 @@ def summarise(ranks: Int64[np.ndarray, " n"], at: Sequence[int] = RECALL_AT) -> 
 def summarise_weighted(
     ranks: Int64[np.ndarray, " n"], weights: Float64[np.ndarray, "b n"], at: Sequence[int] = RECALL_AT
 ) -> dict[str, Float64[np.ndarray, " b"]]:
-    """`summarise` of each of b samples in which case i occurs ``weights[b, i]`` times (whole numbers, not all 0)."""
+    """`summarise` of each of b samples in which case i occurs ``weights[b, i]`` times (whole numbers, not all 0).
+
+    The same to the last digit whatever the number of threads.
+    """
     total = weights.sum(axis=1)
     scores = np.stack([*((ranks <= k) for k in at), 1.0 / ranks, ranks], axis=1).astype(np.float64)
-    means = (weights @ scores) / total[:, None]
+    means = np.einsum("bn,nc->bc", weights, scores, optimize=False) / total[:, None]  # no BLAS: its last digit varies
     names = [*(f"R@{k}" for k in at), "MRR", "mean_rank"]
     summary = {name: means[:, column] for column, name in enumerate(names)}
     summary["median_rank"] = _weighted_median(ranks, weights, total)
