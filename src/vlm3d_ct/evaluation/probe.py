@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -18,10 +18,12 @@ from vlm3d_ct.seeding import derive_seed, random_stream
 SHARES = (0.01, 0.1, 1.0)
 """Shares of the patients for fitting, for the label-efficiency curve; the smaller ones are parts of the larger."""
 INVERSE_REGULARISATION = 1.0
+LEARNING_RATE, WEIGHT_DECAY = 1e-2, 0.1
 MARGIN_DIGITS = 6
 """Decimals of the logits that are kept: what the number of threads may change lies below."""
 
 
+@runtime_checkable
 class Probe(Protocol):
     """A small model in the manner of scikit-learn."""
 
@@ -63,18 +65,18 @@ class LinearProbe:
 class AttentiveProbe:
     """Attention over the global and the region embeddings, one query a class, then a linear layer.
 
-    logit_c = w_c . sum_t softmax_t(q_c . x_t / sqrt(d)) x_t + b_c, with x_t the standardised tokens. Adam with weight
-    decay on the mean cross-entropy of the known labels, a fixed number of passes; one thread, so that it is the same to
-    the bit on any number of cores.
+    logit_c = w_c . sum_t softmax_t(q_c . x_t / sqrt(d) + p_ct) x_t + b_c, with x_t the standardised tokens and p_ct
+    what the class expects of a place. AdamW on the mean cross-entropy of the known labels, a fixed number of steps.
+    Within `inference.one_thread_each` it is the same to the bit on any number of cores.
 
     Args:
-        seed: of the order of the batches.
-        passes: over the cases.
+        seed: of the start and of the order of the batches.
+        steps: of the optimisation.
         batch_size: cases of a step.
     """
 
-    def __init__(self, seed: int = 0, passes: int = 60, batch_size: int = 256):
-        self.seed, self.passes, self.batch_size = seed, passes, batch_size
+    def __init__(self, seed: int = 0, steps: int = 600, batch_size: int = 256):
+        self.seed, self.steps, self.batch_size = seed, steps, batch_size
 
     def fit(self, tokens: Float32[np.ndarray, "n t d"], labels: Int8[np.ndarray, "n c"]) -> AttentiveProbe:
         """Learn from cases; labels are 1, 0, or -1 where unknown."""
@@ -83,21 +85,22 @@ class AttentiveProbe:
         self.scale = np.maximum(tokens.std(axis=(0, 1), dtype=np.float64), 1e-6).astype(np.float32)
         start = random_stream(self.seed, "attentive probe").normal(size=(num_classes, width)) / width**0.5
         self.query = nn.Parameter(torch.tensor(start, dtype=torch.float32))
+        self.place = nn.Parameter(torch.zeros(num_classes, tokens.shape[1]))
         self.weight = nn.Parameter(torch.zeros(num_classes, width))
         self.bias = nn.Parameter(torch.zeros(num_classes))
-        optimizer = torch.optim.AdamW([self.query, self.weight, self.bias], lr=3e-3, weight_decay=0.1)
+        parameters = [self.query, self.place, self.weight, self.bias]
+        optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
         order = random_stream(self.seed, "attentive probe order")
-        for _ in range(self.passes):
-            shuffled = order.permutation(len(tokens))
-            for begin in range(0, len(tokens), self.batch_size):
-                rows = shuffled[begin : begin + self.batch_size]
-                logits = self._logits(tokens[rows])
-                target = torch.from_numpy(labels[rows].astype(np.float32))
-                loss = nn.functional.binary_cross_entropy_with_logits(logits, target.clamp(min=0), reduction="none")
-                known = (target >= 0).float()
-                optimizer.zero_grad()
-                ((loss * known).sum() / known.sum().clamp(min=1)).backward()
-                optimizer.step()
+        for _ in range(self.steps):
+            rows = order.permutation(len(tokens))[: self.batch_size]
+            target = torch.from_numpy(labels[rows].astype(np.float32))
+            loss = nn.functional.binary_cross_entropy_with_logits(
+                self._logits(tokens[rows]), target.clamp(min=0), reduction="none"
+            )
+            known = (target >= 0).float()
+            optimizer.zero_grad()
+            ((loss * known).sum() / known.sum().clamp(min=1)).backward()
+            optimizer.step()
         return self
 
     def decision_function(self, tokens: Float32[np.ndarray, "n t d"]) -> Float64[np.ndarray, "n c"]:
@@ -111,7 +114,7 @@ class AttentiveProbe:
 
     def _logits(self, tokens: Float32[np.ndarray, "b t d"]) -> Tensor:
         standard = torch.from_numpy((tokens - self.mean) / self.scale)
-        attention = torch.einsum("btd,cd->bct", standard, self.query) / standard.shape[-1] ** 0.5
+        attention = torch.einsum("btd,cd->bct", standard, self.query) / standard.shape[-1] ** 0.5 + self.place
         pooled = torch.einsum("bct,btd->bcd", attention.softmax(-1), standard)
         return torch.einsum("bcd,cd->bc", pooled, self.weight) + self.bias
 

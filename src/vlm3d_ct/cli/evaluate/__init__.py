@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 
 from vlm3d_ct.cli.arguments import Commands, add_command
-from vlm3d_ct.cli.evaluate import probe, regions, retrieval, zero_shot
+from vlm3d_ct.cli.evaluate import compare, probe, regions, retrieval, zero_shot
 
-KINDS = (retrieval, zero_shot, regions, probe)
+KINDS = (retrieval, zero_shot, regions, probe, compare)
 """Modules with an ``add_kind(kinds)`` that registers a kind."""
 
 
