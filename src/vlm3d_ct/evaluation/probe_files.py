@@ -12,7 +12,7 @@ from jaxtyping import Int8
 
 from vlm3d_ct.evaluation.charts import interval_bars, interval_curves
 from vlm3d_ct.evaluation.page import Facts, Page, Picture, Prose, Section, Table
-from vlm3d_ct.evaluation.probe import ProbeResult
+from vlm3d_ct.evaluation.probe import NUM_DRAWS, ProbeResult
 from vlm3d_ct.evaluation.results import (
     CASES_FILE,
     format_interval,
@@ -60,7 +60,10 @@ class ProbeEvaluation:
 
 
 def write_probe(evaluation: ProbeEvaluation, output_dir: Path) -> None:
-    """Write the case list, ``classes.csv``, ``predictions.csv`` (largest share) and, last, ``results.json``."""
+    """Write the case list, ``classes.csv``, ``predictions.csv`` (largest share) and, last, ``results.json``.
+
+    In ``classes.csv`` macro numbers are means over the draws of a share, those of classes are of its first draw.
+    """
     write_cases(output_dir, evaluation.case_ids)
     of_classes = ("probe", "share", "class", "metric", "estimate", "low", "high")
     write_csv(output_dir / CLASSES_FILE, of_classes, _class_rows(evaluation))
@@ -86,7 +89,7 @@ def format_probes(evaluation: ProbeEvaluation) -> str:
     lines = [f"{'':24}{'cases':>8}{'classes':>9}{'AUROC':>26}{'average precision':>26}"]
     for name, of_probe in evaluation.results.items():
         for share, found in of_probe.items():
-            macro = found.scored.macro
+            macro = found.macro
             lines.append(
                 f"{f'{name}, {100 * share:g} %':24}{found.num_cases:>8}{found.num_classes:>9}"
                 f"{format_interval(macro['auroc']):>26}{format_interval(macro['average_precision']):>26}"
@@ -99,7 +102,7 @@ def probe_page(evaluation: ProbeEvaluation) -> Page:
     """The report."""
     left_out = " ".join(f"Left out: {count} ({reason})." for reason, count in evaluation.left_out.items())
     curves = {
-        name: [(100 * share, found.scored.macro["auroc"]) for share, found in of_probe.items()]
+        name: [(100 * share, found.macro["auroc"]) for share, found in of_probe.items()]
         for name, of_probe in evaluation.results.items()
     }
     rows = tuple(
@@ -107,8 +110,9 @@ def probe_page(evaluation: ProbeEvaluation) -> Page:
             f"{name}, {100 * share:g} %",
             str(found.num_cases),
             str(found.num_classes),
-            format_interval(found.scored.macro["auroc"]),
-            format_interval(found.scored.macro["average_precision"]),
+            format_interval(found.macro["auroc"]),
+            _spread(found),
+            format_interval(found.macro["average_precision"]),
             format_number(found.scored.macro_ece),
         )
         for name, of_probe in evaluation.results.items()
@@ -126,9 +130,11 @@ def probe_page(evaluation: ProbeEvaluation) -> Page:
     last = list(evaluation.results)[-1]
     bars = {name: evaluation.whole(last).scored.classes[name].numbers["auroc"] for name in evaluation.names}
     note = (
-        "Probes are fitted on labels of other patients; the encoder is frozen. A class of which only one kind of label "
-        "occurs in the share cannot be fitted. In brackets 95 % intervals over patients of the test; the cases to fit "
-        "on stay. A probe says what embeddings hold, not what the encoder does with prompts."
+        "Probes are fitted on labels of other patients; the encoder is frozen. A share below 100 % is drawn "
+        f"{NUM_DRAWS} times: AUROC and average precision are means over the draws, beside them the lowest and the "
+        "highest AUROC; cases, classes and ECE are those of the first draw. A class of which only one kind of label "
+        "occurs cannot be fitted and counts as 0.5. In brackets 95 % intervals over patients of the test; the draws "
+        "stay. A probe says what embeddings hold, not what the encoder does with prompts."
     )
     facts = (
         *evaluation.provenance.items(),
@@ -136,7 +142,7 @@ def probe_page(evaluation: ProbeEvaluation) -> Page:
         *(("left out", f"{count}: {reason}") for reason, count in evaluation.left_out.items()),
         *(("left out of the fit", f"{count}: {reason}") for reason, count in evaluation.fit_left_out.items()),
     )
-    header = ("probe, share of patients", "cases", "classes", "AUROC", "average precision", "ECE")
+    header = ("probe, share of patients", "cases", "classes", "AUROC", "over draws", "average precision", "ECE")
     curve = interval_curves(curves, x_label="per cent of the patients", y_label="macro AUROC", log_x=True)
     return Page(
         title="Probes on frozen embeddings",
@@ -167,12 +173,20 @@ def probe_page(evaluation: ProbeEvaluation) -> Page:
     )
 
 
+def _spread(found: ProbeResult) -> str:
+    if len(found.draws) == 1:
+        return "-"
+    return f"{format_number(min(found.draws))} to {format_number(max(found.draws))}"
+
+
 def _summary(found: ProbeResult) -> dict[str, Any]:
     return {
         "num_cases": found.num_cases,
         "num_classes": found.num_classes,
-        "macro": {**found.scored.macro, "ece": found.scored.macro_ece},
-        "classes": {
+        "macro": found.macro,
+        "macro_auroc_of_draws": found.draws,
+        "ece_of_first_draw": found.scored.macro_ece,
+        "classes_of_first_draw": {
             name: {"num_cases": r.num_cases, "num_positive": r.num_positive, **r.numbers, "ece": r.ece}
             for name, r in found.scored.classes.items()
         },
@@ -183,7 +197,7 @@ def _class_rows(evaluation: ProbeEvaluation) -> Iterator[tuple[object, ...]]:
     for probe, of_probe in evaluation.results.items():
         for share, found in of_probe.items():
             for name, numbers in (
-                ("macro", found.scored.macro),
+                ("macro", found.macro),
                 *((n, r.numbers) for n, r in found.scored.classes.items()),
             ):
                 for metric, value in numbers.items():

@@ -6,8 +6,6 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-import torch
-from jaxtyping import Float32, Int64
 
 from vlm3d_ct.cli.arguments import Commands, add_command, existing_directory
 from vlm3d_ct.cli.evaluate.shared import (
@@ -21,13 +19,14 @@ from vlm3d_ct.cli.evaluate.shared import (
 from vlm3d_ct.embeddings import EmbeddingSet
 from vlm3d_ct.errors import ConfigError, DataError, Problem
 from vlm3d_ct.evaluation.labels import LabelTable, complete_rows
-from vlm3d_ct.evaluation.probe import SHARES, ProbeResult, choose_share, make_probes, measure_probe
+from vlm3d_ct.evaluation.probe import SHARES, Labelled, ProbeResult, choose_share, make_probes, measure_probe
 from vlm3d_ct.evaluation.probe_files import ProbeEvaluation, format_probes, probe_page, write_probe
 from vlm3d_ct.evaluation.results import REPORT_FILE, write_text
-from vlm3d_ct.inference import one_thread_each
 from vlm3d_ct.log import is_main_rank, say
+from vlm3d_ct.seeding import derive_seed
 
 NO_LABELS = "without complete labels"
+TO_FIT_ON = "of the half of the patients that the probes are fitted on"
 
 
 def add_kind(kinds: Commands[argparse.ArgumentParser]) -> None:
@@ -43,8 +42,8 @@ def add_kind(kinds: Commands[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--train_dir",
         metavar="DIR",
-        help="cases to fit on (default: --data_dir, the patients that the checkpoint was trained on); "
-        "patients of the test are left out of them",
+        help="cases to fit on, patients of the test left out (default: --data_dir, the patients that the checkpoint "
+        "was trained on; where it has none of them, half of its patients)",
     )
     add_label_flags(parser, "to fit on and to test against")
     parser.add_argument(
@@ -69,42 +68,37 @@ def run(parsed: argparse.Namespace) -> int:
     prepared = prepare(parsed, fit_dir=train_dir, fit_on_trained=True)
     if not is_main_rank():
         return 0
-    assert prepared.fit is not None
     if table.names != fit_table.names:
         raise DataError(_problem(str(train_dir), "Its labels have other classes than those of --data_dir."))
-    kept, left_out = _labelled(prepared, table)
-    fit_kept, fit_left_out = _labelled(prepared.fit, fit_table)
-    test, fit = prepared.embeddings.select(kept), prepared.fit.embeddings.select(fit_kept)
-    labels, fit_labels = table.for_cases(test.case_ids), fit_table.for_cases(fit.case_ids)
-    fit_tokens, test_tokens = _tokens(fit), _tokens(test)
+    test, left_out = _labelled(prepared, prepared.embeddings, table)
+    if prepared.fit is None:
+        test, fit = _halves(prepared, test, parsed.seed)
+        fit_name, fit_left_out = f"{prepared.name}, half of the patients", dict[str, int]()
+        left_out[TO_FIT_ON] = len(fit)
+    else:
+        fit, fit_left_out = _labelled(prepared.fit, prepared.fit.embeddings, fit_table)
+        fit_name = prepared.fit.name
+    cases, fit_cases = _cases(test, table), _cases(fit, fit_table)
     found: dict[str, dict[float, ProbeResult]] = {}
-    with one_thread_each(torch.device("cpu")):
-        for name in make_probes(parsed.seed):
-            found[name] = {}
-            for share in shares:
-                rows = choose_share(fit.patient_ids, share, parsed.seed)
-                found[name][share] = measure_probe(
-                    make_probes(parsed.seed)[name],
-                    (fit_tokens[rows], fit_labels[rows]),
-                    (test_tokens, labels),
-                    table.names,
-                    test.patient_ids,
-                    num_samples=parsed.num_bootstraps,
-                    seed=parsed.seed,
-                )
-                say(f"{name} probe fitted on {len(rows)} cases")
+    for kind in make_probes(parsed.seed):
+        found[kind] = {}
+        for share in shares:
+            sampling = {"num_samples": parsed.num_bootstraps, "seed": parsed.seed}
+            result = measure_probe(kind, fit_cases, cases, table.names, share, **sampling)
+            found[kind][share] = result
+            say(f"{kind} probe fitted on {result.num_cases} cases, draws of patients: {len(result.draws)}")
     evaluation = ProbeEvaluation(
         pool_name=prepared.name,
-        fit_name=f"{prepared.fit.name}, {len(fit)} cases",
+        fit_name=f"{fit_name}, {len(fit)} cases",
         names=table.names,
         case_ids=test.case_ids,
         patient_ids=test.patient_ids,
-        labels=labels,
+        labels=cases.labels,
         results=found,
         left_out=left_out,
         fit_left_out=fit_left_out,
         provenance=prepared.with_settings(
-            fit_data_list_sha256=prepared.fit.provenance["data_list_sha256"],
+            fit_data_list_sha256=(prepared.fit or prepared).provenance["data_list_sha256"],
             num_bootstraps=parsed.num_bootstraps,
             seed=parsed.seed,
         ),
@@ -130,9 +124,9 @@ def _labels(parsed: argparse.Namespace, directory: Path) -> LabelTable:
     return table
 
 
-def _labelled(prepared: Prepared, table: LabelTable) -> tuple[Int64[np.ndarray, " m"], dict[str, int]]:
-    """Places of the cases with complete labels, and what was left out."""
-    known = complete_rows(table.for_cases(prepared.embeddings.case_ids))
+def _labelled(prepared: Prepared, embeddings: EmbeddingSet, table: LabelTable) -> tuple[EmbeddingSet, dict[str, int]]:
+    """The cases with complete labels, and what was left out."""
+    known = complete_rows(table.for_cases(embeddings.case_ids))
     left_out = dict(prepared.left_out)
     if not known.all():
         left_out[NO_LABELS] = int(np.count_nonzero(~known))
@@ -140,12 +134,24 @@ def _labelled(prepared: Prepared, table: LabelTable) -> tuple[Int64[np.ndarray, 
         left_out[f"classes without a label column: {', '.join(table.missing)}"] = len(table.missing)
     if not known.any():
         raise DataError(_problem(str(prepared.directory), "No case has complete labels."))
-    return np.flatnonzero(known).astype(np.int64), left_out
+    return embeddings.select(np.flatnonzero(known).astype(np.int64)), left_out
 
 
-def _tokens(embeddings: EmbeddingSet) -> Float32[np.ndarray, "n t d"]:
-    """The global embedding of every scan, then its regions'."""
-    return np.concatenate([embeddings.volume[:, None], embeddings.region_volume], axis=1)
+def _halves(prepared: Prepared, cases: EmbeddingSet, seed: int) -> tuple[EmbeddingSet, EmbeddingSet]:
+    """The cases of one half of the patients to test, those of the other half to fit on."""
+    if len(set(cases.patient_ids)) < 2:
+        raise DataError(_problem(str(prepared.directory), "One patient can not be both fitted on and tested."))
+    fit = choose_share(cases.patient_ids, 0.5, derive_seed(seed, "probe halves"))
+    test = np.setdiff1d(np.arange(len(cases), dtype=np.int64), fit)
+    return cases.select(test), cases.select(fit)
+
+
+def _cases(embeddings: EmbeddingSet, table: LabelTable) -> Labelled:
+    """The global embedding of every scan, then its regions', with the labels."""
+    tokens = np.concatenate([embeddings.volume[:, None], embeddings.region_volume], axis=1)
+    return Labelled(
+        tokens=tokens, labels=table.for_cases(embeddings.case_ids), patient_ids=tuple(embeddings.patient_ids)
+    )
 
 
 def _problem(file: str, message: str) -> Problem:

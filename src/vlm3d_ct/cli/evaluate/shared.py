@@ -178,7 +178,8 @@ def prepare(
         chest_only: leave out the volumes that the data set's own lists name as showing no chest.
         fit_dir: a second folder, for what is fitted.
         fit_on_trained: whether its cases may be of patients that the encoder was trained on; then it may be the folder
-            of the test itself, and the patients of the test are left out of it.
+            of the test itself, and the patients of the test are left out of it. Where nothing is left of that folder,
+            `Prepared.fit` is None.
 
     Raises:
         ConfigError: a folder is missing.
@@ -302,13 +303,15 @@ def _empty_pool(directory: Path, kind: Kind, total: int, left_out: Mapping[str, 
     )
 
 
-def _without_patients(fit: Prepared, test: Prepared) -> Prepared:
-    """The cases to fit on without the patients of the test."""
+def _without_patients(fit: Prepared, test: Prepared) -> Prepared | None:
+    """The cases to fit on without the patients of the test; None where these are all of the folder's patients."""
     patients = set(test.embeddings.patient_ids)
     kept = np.array([i for i, name in enumerate(fit.embeddings.patient_ids) if name not in patients], dtype=np.int64)
     left_out = {**fit.left_out}
     if len(kept) < len(fit.cases):
         left_out["patient of the test"] = len(fit.cases) - len(kept)
+    if not len(kept) and fit.directory == test.directory:
+        return None
     if not len(kept):
         raise DataError(_empty_pool(fit.directory, "volume", len(fit.cases), left_out))
     return replace(
