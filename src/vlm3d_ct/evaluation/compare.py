@@ -35,6 +35,7 @@ class Run:
         units: what is counted, in order: case ids.
         patient_ids: of the units.
         scores: the numbers of the run.
+        conditions: what must be alike in runs that are compared: what counts as right, the classes, their labels.
         provenance: as its results say.
     """
 
@@ -43,6 +44,7 @@ class Run:
     units: tuple[str, ...]
     patient_ids: tuple[str, ...]
     scores: Scores
+    conditions: Mapping[str, str]
     provenance: Mapping[str, str]
 
 
@@ -70,11 +72,18 @@ def read_run(directory: Path, name: str) -> Run:
         provenance = {str(key): str(value) for key, value in results["provenance"].items()}
         for file, reader in _READERS.items():
             if (directory / file).is_file():
-                kind, units, patients, scores = reader(directory / file)
+                kind, units, patients, scores, conditions = reader(directory / file)
                 if not units:
                     break
+                right = results.get("protocol", {}).get("right_item", "")
                 return Run(
-                    name=name, kind=kind, units=units, patient_ids=patients, scores=scores, provenance=provenance
+                    name=name,
+                    kind=kind,
+                    units=units,
+                    patient_ids=patients,
+                    scores=scores,
+                    conditions={**conditions, "what counts as right": right},
+                    provenance=provenance,
                 )
         fault = f"none of {', '.join(_READERS)} with rows"
     except OSError as error:
@@ -97,7 +106,8 @@ def compare_runs(runs: Sequence[Run], num_samples: int, seed: int) -> dict[str, 
         seed: of them.
 
     Raises:
-        DataError: the runs are of different kinds or on different units: their numbers do not compare.
+        DataError: the runs are of different kinds, on different units, or have other classes, labels or another rule of
+            what is right: their numbers do not compare.
     """
     first = runs[0]
     for other in runs[1:]:
@@ -138,10 +148,15 @@ def _refuse_others(first: Run, other: Run) -> None:
         message = f"It is not on the same cases as {first.name}: {missing} are missing and {more} are others."
         remedy = "Evaluate both with the same data and the same --pool."
         raise DataError(_problem(other.name, "cases", f"{len(other.units)} of {len(first.units)}", message, remedy))
+    keys = dict.fromkeys((*first.conditions, *other.conditions))
+    if differing := [key for key in keys if first.conditions.get(key) != other.conditions.get(key)]:
+        message = f"It differs from {first.name} in {', '.join(differing[:5])}."
+        remedy = "Evaluate both with the same labels, classes and rule of what is right."
+        raise DataError(_problem(other.name, "conditions", f"{len(differing)} differ", message, remedy))
 
 
 Rows = list[dict[str, str]]
-Read = tuple[str, tuple[str, ...], tuple[str, ...], Scores]
+Read = tuple[str, tuple[str, ...], tuple[str, ...], Scores, Mapping[str, str]]
 
 
 def _read_ranks(path: Path) -> Read:
@@ -155,7 +170,7 @@ def _read_ranks(path: Path) -> Read:
             for metric, values in summarise_weighted(ranks[name], weights, recall_at(len(rows))).items()
         }
 
-    return "retrieval", *_units(rows, lambda row: row["case_id"]), scores
+    return "retrieval", *_units(rows, lambda row: row["case_id"]), scores, {}
 
 
 def _read_predictions(path: Path) -> Read:
@@ -186,14 +201,15 @@ def _read_predictions(path: Path) -> Read:
             found |= {f"{label}/auroc/{name}": v for name, v in zip(columns, by_class["auroc"], strict=True)}
         return found
 
-    return "predictions", units, patients, scores
+    truth = {f"the labels of {name}": ",".join(row["label"] for row in found) for name, found in of_class.items()}
+    return "predictions", units, patients, scores, {"the classes": ", ".join(classes), **truth}
 
 
 def _read_regions(path: Path) -> Read:
     """Regions by case, and the scores of phrases where a lesion is known, by use of the masks."""
     phrases = path.with_name("phrases.csv")
     found = RegionScores(_rows(path), _rows(phrases) if phrases.is_file() else [])
-    return "regions", found.case_ids, found.patient_ids, found
+    return "regions", found.case_ids, found.patient_ids, found, {}
 
 
 _READERS: Mapping[str, Callable[[Path], Read]] = {

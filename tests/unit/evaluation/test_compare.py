@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from pools import make_pool
 
+from vlm3d_ct.cli.main import run as main
 from vlm3d_ct.embeddings import EmbeddingSet
 from vlm3d_ct.errors import DataError
 from vlm3d_ct.evaluation.compare import compare_runs, read_run
@@ -18,10 +19,10 @@ from vlm3d_ct.evaluation.retrieval_files import evaluate_retrieval, write_retrie
 from vlm3d_ct.seeding import random_stream
 
 
-def retrieval(folder: Path, pool: EmbeddingSet) -> dict[str, float]:
+def retrieval(folder: Path, pool: EmbeddingSet, right: str = "own") -> dict[str, float]:
     evaluation = evaluate_retrieval(
         pool,
-        choose_pool(pool),
+        choose_pool(pool, right=right),
         data_name="d",
         labels=None,
         left_out={},
@@ -121,6 +122,51 @@ def test_what_does_not_compare_is_refused(tmp_path: Path):
     (tmp_path / "b" / "results.json").write_text("[]")
     with pytest.raises(DataError, match="no finished evaluation"):
         read_run(tmp_path / "b", "b")
+
+
+def test_other_labels_or_another_rule_of_what_is_right_are_refused(tmp_path: Path):
+    for name in "abc":
+        predictions(tmp_path / name, 1.0)
+    table = (tmp_path / "b" / "predictions.csv").read_text()
+    (tmp_path / "b" / "predictions.csv").write_text(table.replace("c3,p1,Air,,", "c3,p1,Air,1,"))
+    (tmp_path / "c" / "predictions.csv").write_text(table.replace(",Air,", ",Fluid,"))
+    a, b, c = (read_run(tmp_path / name, name) for name in "abc")
+    with pytest.raises(DataError, match=r"differs from a in the labels of Air\."):
+        compare_runs([a, b], 10, 0)
+    with pytest.raises(DataError, match="differs from a in the classes, the labels of Air"):
+        compare_runs([a, c], 10, 0)
+    for name, right in (("own", "own"), ("text", "text")):
+        retrieval(tmp_path / name, make_pool(30), right)
+    with pytest.raises(DataError, match=r"differs from own in what counts as right\."):
+        compare_runs([read_run(tmp_path / name, name) for name in ("own", "text")], 10, 0)
+
+
+def test_a_run_against_itself_differs_by_exactly_nothing(tmp_path: Path):
+    retrieval(tmp_path / "r", make_pool(60, noise=3.0))
+    predictions(tmp_path / "p", 1.0)
+    for name in "rp":
+        out = tmp_path / f"{name}_out"
+        assert main(["evaluate", "compare", *[str(tmp_path / name)] * 2, "--output_dir", str(out)]) == 0
+        found = json.loads((out / "results.json").read_text())
+        assert list(found["runs"]) == [name, f"{name} (2)"]
+        for metric in found["metrics"].values():
+            gap = metric["differences"][f"{name} (2)"]
+            assert gap == {"interval": {"estimate": 0.0, "low": 0.0, "high": 0.0}, "p_value": 1.0}
+
+
+def test_runs_stand_in_the_order_given_under_the_names_that_tell_them_apart(tmp_path: Path):
+    paths = [tmp_path / part for part in ("b/eval", "a/eval", "c/eval")]
+    for number, path in enumerate(paths):
+        predictions(path, 1.0 + number)
+    assert main(["evaluate", "compare", *map(str, paths), "--output_dir", str(tmp_path / "out")]) == 0
+    found = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert list(found["runs"]) == ["b/eval", "a/eval", "c/eval"]
+    assert found["first"] == "b/eval"
+
+
+def test_one_run_is_not_compared(tmp_path: Path):
+    predictions(tmp_path / "a", 1.0)
+    assert main(["evaluate", "compare", str(tmp_path / "a"), "--output_dir", str(tmp_path / "out")]) == 2
 
 
 def test_the_files_and_the_page_say_the_same(tmp_path: Path):

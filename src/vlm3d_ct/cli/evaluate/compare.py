@@ -45,16 +45,13 @@ def run(parsed: argparse.Namespace) -> int:
 
 
 def _names(directories: Sequence[Path]) -> list[str]:
-    """The shortest ends of the paths that tell the folders apart.
-
-    Raises:
-        ConfigError: a folder is given twice.
-    """
+    """The shortest ends of the paths that tell the folders apart; a folder that is given again is numbered."""
     parts = [path.resolve().parts for path in directories]
-    if len(set(parts)) < len(parts):
-        raise ConfigError("evaluate compare: a folder is given twice.")
-    for length in range(1, max(map(len, parts)) + 1):
-        names = ["/".join(each[-length:]) for each in parts]
-        if len(set(names)) == len(names):
-            return names
-    raise AssertionError("different paths have different ends")
+    length = next(
+        length
+        for length in range(1, max(map(len, parts)) + 1)
+        if len({each[-length:] for each in parts}) == len(set(parts))
+    )
+    names = ["/".join(each[-length:]) for each in parts]
+    counts = [names[: place + 1].count(name) for place, name in enumerate(names)]
+    return [name if count == 1 else f"{name} ({count})" for name, count in zip(names, counts, strict=True)]
