@@ -87,8 +87,9 @@ def flags(checkpoint: Path, data: Path, output: Path, *more: str) -> list[str]:
         ),
         ("zero_shot", "omniabnorm", ("--label_set", "omniabnorm", *FEW), {"classes.csv", "predictions.csv"}),
         ("regions", "test", FEW, set()),
+        ("probe", "test", FEW, {"classes.csv", "predictions.csv", "pool_cases.txt"}),
     ],
-    ids=["retrieval", "zero-shot", "zero-shot-omniabnorm", "regions"],
+    ids=["retrieval", "zero-shot", "zero-shot-omniabnorm", "regions", "probe"],
 )
 def test_one_and_two_ranks_and_a_second_run_write_the_same_bytes(
     kind: str,
@@ -279,6 +280,24 @@ def test_thresholds_are_never_tuned_on_the_test(
     assert results(tmp_path / "again")["classes"] == results(tmp_path / "z")["classes"]
     code, said = evaluate("zero-shot", capsys, *flags(checkpoint, validation, tmp_path / "wrong", *saved))
     assert (code, "tuned on patients of this test" in said) == (3, True)
+
+
+def test_a_probe_never_tests_patients_that_it_was_fitted_on(
+    folder: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    code, said = evaluate("probe", capsys, *flags(checkpoint, folder, tmp_path / "half", "--shares", "1", *FEW))
+    assert code == 0, said
+    found = results(tmp_path / "half")
+    volumes = len(list((folder / "volumes").iterdir()))
+    fitted = found["probes"]["linear"]["1"]["num_cases"]
+    assert found["pool"]["size"] + fitted == volumes
+    assert found["left_out"]["of the half of the patients that the probes are fitted on"] == fitted
+    both = ("--train_dir", str(folder), "--shares", "1", *FEW)
+    code, said = evaluate("probe", capsys, *flags(checkpoint, folder, tmp_path / "both", *both))
+    assert code == 0, said
+    assert (tmp_path / "both" / "pool_cases.txt").read_text() == (tmp_path / "half" / "pool_cases.txt").read_text()
+    code, said = evaluate("probe", capsys, *flags(checkpoint, folder, tmp_path / "share", "--shares", "0"))
+    assert (code, "above 0 and up to 1" in said) == (2, True)
 
 
 def test_prompts_and_mapping_of_ones_own(
