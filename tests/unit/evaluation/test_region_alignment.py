@@ -69,8 +69,8 @@ def test_outcomes_equal_their_definitions():
                 assert across.counted[case, region] == (wrong > 0)
                 if wrong:
                     assert across.correct[case, region] == correct
-                    assert across.chance[case, region] == pytest.approx(right / (right + wrong))
-                    assert across.preference[case, region] == pytest.approx(beaten / wrong)
+                    assert across.chance[case, region] == pytest.approx(right / (right + wrong), abs=1e-9)
+                    assert across.preference[case, region] == pytest.approx(beaten / wrong, abs=1e-9)
 
 
 def test_the_mean_within_cases_is_the_alignment_accuracy():

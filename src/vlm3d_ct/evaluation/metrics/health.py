@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Float64
+from threadpoolctl import threadpool_limits
 
 MAX_CASES = 4000
 """Of more cases every k-th is taken for effective rank and uniformity, whose cost grows faster than the pool."""
-DIGITS = 6
-"""Decimals that are kept: what a library's order of summation may change lies below."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,26 +47,30 @@ class Health:
 def measure_health(volume: Float[np.ndarray, "n d"], text: Float[np.ndarray, "n d"]) -> Health:
     """The health of unit embeddings.
 
-    None of these says whether a model is good: noise has the best uniformity and the highest rank.
+    None of these says whether a model is good: noise has the best uniformity and the highest rank. Computed in one
+    thread, so that the last digits do not depend on the number of cores.
     """
-    scan, report = volume.astype(np.float64), text.astype(np.float64)
+    with threadpool_limits(1):
+        return _measure(volume.astype(np.float64), text.astype(np.float64))
+
+
+def _measure(scan: Float64[np.ndarray, "n d"], report: Float64[np.ndarray, "n d"]) -> Health:
     count = len(scan)
     matched = float(np.einsum("nd,nd->n", scan, report).mean()) if count else math.nan
     both = float(scan.sum(axis=0) @ report.sum(axis=0))
     pairs = count * (count - 1)
-    values = {
-        "volume_effective_rank": effective_rank(scan),
-        "text_effective_rank": effective_rank(report),
-        "volume_mean_cosine": mean_cosine(scan),
-        "text_mean_cosine": mean_cosine(report),
-        "volume_uniformity": uniformity(scan),
-        "text_uniformity": uniformity(report),
-        "alignment": float(((scan - report) ** 2).sum(axis=1).mean()) if count else math.nan,
-        "modality_gap": float(np.linalg.norm(scan.mean(axis=0) - report.mean(axis=0))) if count else math.nan,
-        "matched_cosine": matched,
-        "unmatched_cosine": (both - count * matched) / pairs if pairs else math.nan,
-    }
-    return Health(**{name: round(value, DIGITS) for name, value in values.items()})
+    return Health(
+        volume_effective_rank=effective_rank(scan),
+        text_effective_rank=effective_rank(report),
+        volume_mean_cosine=mean_cosine(scan),
+        text_mean_cosine=mean_cosine(report),
+        volume_uniformity=uniformity(scan),
+        text_uniformity=uniformity(report),
+        alignment=float(((scan - report) ** 2).sum(axis=1).mean()) if count else math.nan,
+        modality_gap=float(np.linalg.norm(scan.mean(axis=0) - report.mean(axis=0))) if count else math.nan,
+        matched_cosine=matched,
+        unmatched_cosine=(both - count * matched) / pairs if pairs else math.nan,
+    )
 
 
 def effective_rank(rows: Float64[np.ndarray, "n d"]) -> float:

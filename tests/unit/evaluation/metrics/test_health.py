@@ -19,16 +19,16 @@ def test_numbers_equal_their_definitions_pair_by_pair():
     volume, text = (unit(stream.normal(size=(15, 6)) + 0.5) for _ in range(2))
     found = measure_health(volume, text)
     pairs = list(permutations(range(15), 2))
-    assert found.volume_mean_cosine == pytest.approx(np.mean([volume[i] @ volume[j] for i, j in pairs]), abs=1e-6)
-    assert found.unmatched_cosine == pytest.approx(np.mean([volume[i] @ text[j] for i, j in pairs]), abs=1e-6)
-    assert found.matched_cosine == pytest.approx(np.mean([volume[i] @ text[i] for i in range(15)]), abs=1e-6)
+    assert found.volume_mean_cosine == pytest.approx(np.mean([volume[i] @ volume[j] for i, j in pairs]), abs=1e-9)
+    assert found.unmatched_cosine == pytest.approx(np.mean([volume[i] @ text[j] for i, j in pairs]), abs=1e-9)
+    assert found.matched_cosine == pytest.approx(np.mean([volume[i] @ text[i] for i in range(15)]), abs=1e-9)
     spread = np.log(np.mean([np.exp(-2 * ((text[i] - text[j]) ** 2).sum()) for i, j in pairs]))
-    assert found.text_uniformity == pytest.approx(spread, abs=1e-6)
-    assert found.alignment == pytest.approx(np.mean(((volume - text) ** 2).sum(axis=1)), abs=1e-6)
-    assert found.modality_gap == pytest.approx(np.linalg.norm(volume.mean(0) - text.mean(0)), abs=1e-6)
+    assert found.text_uniformity == pytest.approx(spread, abs=1e-9)
+    assert found.alignment == pytest.approx(np.mean(((volume - text) ** 2).sum(axis=1)), abs=1e-9)
+    assert found.modality_gap == pytest.approx(np.linalg.norm(volume.mean(0) - text.mean(0)), abs=1e-9)
     values = np.linalg.svd(volume - volume.mean(0))[1]
     shares = values / values.sum()
-    assert found.volume_effective_rank == pytest.approx(np.exp(-(shares * np.log(shares)).sum()), abs=1e-5)
+    assert found.volume_effective_rank == pytest.approx(np.exp(-(shares * np.log(shares)).sum()), abs=1e-9)
 
 
 def test_known_spaces_have_their_known_health():
