@@ -59,5 +59,6 @@ lint: $(VENV)/.installed  ## style, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.installed  ## time and memory of the full-size encoder on this machine
+bench: $(VENV)/.installed  ## time and memory of the full-size encoder and of a large evaluation on this machine
 	$(BIN)/python benchmarks/full_size_step.py
+	$(BIN)/python benchmarks/evaluation_speed.py

@@ -17,14 +17,16 @@ def hardware_name() -> str:
     """The GPU, or else the processor with the number of its cores."""
     if torch.cuda.is_available():
         return str(torch.cuda.get_device_name())
-    return f"{_processor()} {os.cpu_count()} cores"
+    return processor_name()
 
 
-def _processor() -> str:
+def processor_name() -> str:
+    """The processor with the number of its cores."""
     cpuinfo = Path("/proc/cpuinfo")
     text = cpuinfo.read_text(encoding="utf-8", errors="replace") if cpuinfo.exists() else ""
     match = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-    return match[1].strip() if match else platform.processor() or platform.machine()
+    processor = match[1].strip() if match else platform.processor() or platform.machine()
+    return f"{processor} {os.cpu_count()} cores"
 
 
 def result_path(directory: Path, theme: str, hardware: str, day: datetime) -> Path:

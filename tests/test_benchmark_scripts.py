@@ -16,15 +16,19 @@ BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))  # where Python puts it when a script is run
 
 
-@pytest.fixture(scope="module")
-def full_size_step() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("full_size_step", BENCHMARKS / "full_size_step.py")
+def load_script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["full_size_step"] = module  # dataclasses look their module up
+    sys.modules[name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def full_size_step() -> ModuleType:
+    return load_script("full_size_step")
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +70,27 @@ def test_the_page_has_a_row_for_every_measurement(full_size_step: ModuleType, ti
 def test_the_page_is_named_by_theme_hardware_and_month(full_size_step: ModuleType):
     path = full_size_step.result_path(Path("r"), "theme", "NVIDIA H200 (141 GB)", datetime(2026, 3, 9, tzinfo=UTC))
     assert path == Path("r/theme_nvidia_h200_141_gb_202603.md")
+
+
+@pytest.fixture(scope="module")
+def evaluation_speed() -> ModuleType:
+    return load_script("evaluation_speed")
+
+
+@pytest.mark.parametrize("right", ["own", "patient"])
+def test_a_retrieval_evaluation_is_measured_with_its_time_and_memory(evaluation_speed: ModuleType, right: str):
+    measured = evaluation_speed.measure(cases=300, width=16, num_samples=40, right=right)
+    assert (measured.cases, measured.right) == (300, right)
+    assert 100 < measured.patients < 300
+    assert 0 < measured.ranks_s < 60
+    assert 0 < measured.bootstrap_s < 60
+    assert 0.05 < measured.peak_gb < 20
+
+
+def test_the_page_of_the_evaluation_says_time_memory_and_load(evaluation_speed: ModuleType):
+    row = evaluation_speed.Measurement(
+        cases=25_000, patients=13_000, right="own", ranks_s=11.25, bootstrap_s=1.0, peak_gb=0.654, load=(0.0, 1.5)
+    )
+    page = evaluation_speed.render([row], 768, 1000, "Some CPU", datetime(2026, 11, 23, tzinfo=UTC))
+    assert "| 25,000 | 13,000 | own | 11.2 s | 1.0 s | 12.2 s | 0.65 GB | 0.0, 1.5 |" in page
+    assert "1000 samples" in page

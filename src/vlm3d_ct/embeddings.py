@@ -1,4 +1,4 @@
-"""The embeddings of a pool of cases: what every evaluation reads, and a file of its own."""
+"""The embeddings of a pool of cases: what every evaluation reads, a file of its own, and whether it is still good."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import io
 import json
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,9 @@ from vlm3d_ct.volumes.atomic import write_atomically
 
 FORMAT = "vlm3d-ct embeddings 1"
 NORM_TOLERANCE = 1e-3
+KEY_PREFIX = "embedded_"
+NO_TEXT_GROUP = -1
+"""Text group of a case without a text; groups of texts are positive."""
 ARRAY_FIELDS = {
     "volume": (np.float32, 2),
     "text": (np.float32, 2),
@@ -38,8 +41,8 @@ class EmbeddingSet:
         case_ids: unique, without line breaks.
         patient_ids: the patient of each case.
         volume: global embeddings of the scans, each of length 1.
-        text: global embeddings of the reports, each of length 1.
-        text_groups: equal ids mark identical texts.
+        text: global embeddings of the reports, each of length 1; arbitrary for a case without a text.
+        text_groups: equal ids mark identical texts; `NO_TEXT_GROUP` marks a case without a text.
         region_volume: embedding of each region of each scan; its length carries no meaning.
         region_text: embedding of what the report says of each region; arbitrary where it says nothing.
         region_mentions: whether the report speaks of the region.
@@ -74,6 +77,22 @@ class EmbeddingSet:
 
     def __len__(self) -> int:
         return len(self.case_ids)
+
+    @property
+    def has_text(self) -> Bool[np.ndarray, " n"]:
+        """Which cases have a text."""
+        present: Bool[np.ndarray, " n"] = self.text_groups != NO_TEXT_GROUP
+        return present
+
+    def select(self, indices: Int64[np.ndarray, " m"]) -> EmbeddingSet:
+        """The cases at these indices, in this order."""
+        arrays = {name: getattr(self, name)[indices] for name in ARRAY_FIELDS}
+        return EmbeddingSet(
+            case_ids=tuple(self.case_ids[i] for i in indices),
+            patient_ids=tuple(self.patient_ids[i] for i in indices),
+            provenance=self.provenance,
+            **arrays,
+        )
 
     def save(self, path: Path) -> None:
         """Write to ``path`` (.npz) with a SHA-256 of the content; a file of that name is replaced in one step."""
@@ -122,6 +141,84 @@ class EmbeddingSet:
                 remedy="Compute the embeddings again.",
             )
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddingKey:
+    """What embeddings depend on, each as a hash or a word; equal keys promise equal embeddings on the same machine.
+
+    Attributes:
+        weights: of the checkpoint.
+        settings: the checkpoint's configuration of model, text and preprocessing.
+        preprocessing: its fingerprint.
+        cases: the list of case ids.
+        texts: the first report of every case.
+        sources: names, sizes and times of change of the files of every case.
+        masks: how region masks are used.
+    """
+
+    weights: str
+    settings: str
+    preprocessing: str
+    cases: str
+    texts: str
+    sources: str
+    masks: str
+
+    def as_provenance(self) -> dict[str, str]:
+        """The parts as entries of a provenance."""
+        return {f"{KEY_PREFIX}{name}": value for name, value in asdict(self).items()}
+
+    def differences(self, provenance: Mapping[str, str]) -> list[str]:
+        """Names of the parts in which a provenance differs from this key; all of them where it has none."""
+        return [name for name, value in asdict(self).items() if provenance.get(f"{KEY_PREFIX}{name}") != value]
+
+
+@dataclass(frozen=True)
+class EmbeddingStore:
+    """The embeddings of an evaluation on disk: reused while they are good, never when they are stale.
+
+    Attributes:
+        path: of the file (.npz).
+        named: whether the user named the file: then a stale one is an error, else it is made again.
+    """
+
+    path: Path
+    named: bool
+
+    def read(self, key: EmbeddingKey) -> tuple[EmbeddingSet | None, str]:
+        """The stored embeddings if they have this key, else None; and a line that says which it was.
+
+        Raises:
+            DataError: the user named the file, it exists, and it is damaged or has another key.
+        """
+        if not self.path.exists():
+            return None, f"embeddings: none in {self.path} yet"
+        try:
+            found = EmbeddingSet.load(self.path)
+        except DataError:
+            if self.named:
+                raise
+            return None, f"embeddings: {self.path} is damaged and is made again"
+        differing = key.differences(found.provenance)
+        if not differing:
+            return found, f"embeddings: {len(found)} read from {self.path}"
+        if self.named:
+            raise DataError(
+                Problem(
+                    code="stale-embeddings",
+                    file=str(self.path),
+                    field="key",
+                    value=f"other {', '.join(differing)}",
+                    message="The embeddings come from another checkpoint, other cases or other settings.",
+                    remedy="Give another file, or overwrite this one with --recompute.",
+                )
+            )
+        return None, f"embeddings: {self.path} is of other {', '.join(differing)} and is made again"
+
+    def write(self, embeddings: EmbeddingSet) -> None:
+        """Replace what is stored."""
+        embeddings.save(self.path)
 
 
 def _check_ids(case_ids: tuple[str, ...], patient_ids: tuple[str, ...]) -> None:

@@ -129,7 +129,7 @@ def test_retrieval_writes_the_results_that_others_rely_on(experiment: Path, resu
     assert results.keys() >= {"pool", "image_to_text", "text_to_image", "chance", "provenance"}
     assert set(results["pool"]) == {"name", "size", "cases_file"}
     for direction in ("image_to_text", "text_to_image"):
-        assert set(results[direction]) == {"R@1", "R@5", "R@10", "MRR", "median_rank"}
+        assert results[direction].keys() >= {"R@1", "R@5", "R@10", "MRR", "median_rank"}
         assert all(0 <= results[direction][name] <= 1 for name in ("R@1", "R@5", "R@10", "MRR"))
     size = results["pool"]["size"]
     assert results["chance"] == {f"R@{k}": pytest.approx(min(1, k / size)) for k in (1, 5, 10)}

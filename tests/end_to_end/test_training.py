@@ -21,7 +21,7 @@ from vlm3d_ct.cli.main import run as main
 from vlm3d_ct.data.augment import to_intensities
 from vlm3d_ct.data.cohort import find_cohort, prepare_cohort
 from vlm3d_ct.data.dataset import CaseDataset, evaluation_batches, open_cache
-from vlm3d_ct.evaluation import measure_retrieval
+from vlm3d_ct.evaluation.retrieval import measure_retrieval
 from vlm3d_ct.inference import embed_cases, model_input
 from vlm3d_ct.models import build
 from vlm3d_ct.objectives import ContrastiveObjective
@@ -141,7 +141,7 @@ def test_eight_pairs_can_be_learned_by_heart(phantom_data: tuple[str, ...]):
     dataset = CaseDataset(
         cases, open_cache(config), ReportTokenizer(built.tokenizer_json, config.text.max_len), table, None, 0
     )
-    (batch,) = evaluation_batches(dataset, range(8), 8)
+    (batch,) = evaluation_batches(dataset, [range(8)])
     step = MicroBatch(model_input(batch, config, table), batch.region_mentions, batch.region_groups, seed=0)  # type: ignore[arg-type, attr-defined]
     assert to_intensities(batch, config.windows_hu, table)[0].shape == (8, 1, 8, 32, 32)  # type: ignore[arg-type]
     objective = ContrastiveObjective(config.objective)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +13,12 @@ import torch
 from tiny import tiny_config, write_checkpoint
 from vlm3d_ct import load_encoder
 from vlm3d_ct.config import Config, config_to_mapping
+from vlm3d_ct.data.case import Case
 from vlm3d_ct.data.cohort import find_cohort, prepare_cohort
 from vlm3d_ct.data.dataset import CaseDataset, open_cache
+from vlm3d_ct.embeddings import ARRAY_FIELDS, EmbeddingSet, EmbeddingStore
 from vlm3d_ct.errors import CheckpointError, DataError
-from vlm3d_ct.inference import embed_cases
+from vlm3d_ct.inference import Encoder, MaskUse, embed_cases, embed_once, embedding_key
 from vlm3d_ct.text.regions import load_region_table
 
 
@@ -107,3 +111,102 @@ def test_a_mask_on_another_grid_is_refused(checkpoint: Path, phantom_cohort: Pat
         load_encoder(checkpoint).embed_volume(scan, tmp_path / "absent.nii.gz")
     with pytest.raises(DataError):
         load_encoder(checkpoint).embed_volume(tmp_path / "absent.nii.gz")
+
+
+@pytest.fixture(scope="module")
+def encoder(checkpoint: Path) -> Encoder:
+    return load_encoder(checkpoint)
+
+
+@pytest.fixture(scope="module")
+def cases(config: Config) -> tuple[Case, ...]:
+    cohort = prepare_cohort(find_cohort(config), config, workers=0)
+    return (*cohort.training[:9], *cohort.training[-3:])
+
+
+def open_dataset(encoder: Encoder, config: Config, cases: Sequence[Case]) -> CaseDataset:
+    return CaseDataset(cases, open_cache(config), encoder.tokenizer, load_region_table(), None, 0)
+
+
+def embed(encoder: Encoder, config: Config, cases: Sequence[Case], masks: MaskUse = "given") -> EmbeddingSet:
+    return embed_cases(encoder.model, config, open_dataset(encoder, config, cases), encoder.device, {}, masks)
+
+
+def test_embeddings_are_the_same_to_the_bit_whatever_the_number_of_threads(
+    encoder: Encoder, config: Config, cases: tuple[Case, ...]
+):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = embed(encoder, config, cases)
+        torch.set_num_threads(3)
+        together = embed(encoder, config, cases)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    for name in ARRAY_FIELDS:
+        np.testing.assert_array_equal(getattr(alone, name), getattr(together, name), err_msg=name)
+
+
+def test_a_case_without_a_text_is_embedded_and_marked(encoder: Encoder, config: Config, cases: tuple[Case, ...]):
+    whole = embed(encoder, config, cases[:4])
+    cut = embed(encoder, config, (*cases[:2], replace(cases[2], reports=()), cases[3]))
+    assert whole.has_text.tolist() == [True] * 4
+    assert cut.has_text.tolist() == [True, True, False, True]
+    np.testing.assert_allclose(cut.volume, whole.volume, atol=1e-5)
+    assert not cut.region_mentions[2].any()
+    left = cut.select(np.flatnonzero(cut.has_text))
+    assert left.case_ids == tuple(cases[i].case_id for i in (0, 1, 3))
+    np.testing.assert_array_equal(left.text, cut.text[[0, 1, 3]])
+
+
+def test_masks_are_used_as_asked(encoder: Encoder, config: Config, cases: tuple[Case, ...]):
+    case = next(case for case in cases if case.kind == "volume" and case.mask_path is not None)
+    given, predicted, none = (embed(encoder, config, [case], masks) for masks in ("given", "predicted", "none"))
+    alone = encoder.embed_volume(case.image_paths[0])
+    np.testing.assert_allclose(predicted.volume[0], alone, atol=2e-5)
+    assert not np.allclose(given.volume, predicted.volume, atol=1e-4)
+    assert not np.allclose(none.volume, predicted.volume, atol=1e-4)
+    np.testing.assert_array_equal(given.text, none.text)
+
+
+def test_embeddings_are_made_once_and_never_used_when_stale(
+    encoder: Encoder, config: Config, cases: tuple[Case, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    dataset = open_dataset(encoder, config, cases[:3])
+    store = EmbeddingStore(tmp_path / "embeddings.npz", named=False)
+    made = embed_once(encoder, dataset, store)
+    assert "none in" in capsys.readouterr().out
+    written = store.path.read_bytes()
+    found = embed_once(encoder, dataset, store)
+    assert "3 read from" in capsys.readouterr().out
+    np.testing.assert_array_equal(found.volume, made.volume)
+    assert store.path.read_bytes() == written
+    other = open_dataset(encoder, config, (cases[0], cases[1], replace(cases[2], reports=cases[3].reports)))
+    with pytest.raises(DataError, match=r"other texts.*--recompute") as caught:
+        embed_once(encoder, other, EmbeddingStore(store.path, named=True))
+    assert caught.value.problems[0].code == "stale-embeddings"
+    embed_once(encoder, other, EmbeddingStore(store.path, named=True), recompute=True)
+    assert store.path.read_bytes() != written
+    capsys.readouterr()
+    embed_once(encoder, dataset, store)
+    assert "is of other texts and is made again" in capsys.readouterr().out
+    assert store.path.read_bytes() == written
+    store.path.write_bytes(written[:-100])
+    with pytest.raises(DataError, match="damaged"):
+        embed_once(encoder, dataset, EmbeddingStore(store.path, named=True))
+    embed_once(encoder, dataset, store)
+    assert store.path.read_bytes() == written
+
+
+def test_the_key_names_what_differs(encoder: Encoder, cases: tuple[Case, ...], checkpoint: Path, tmp_path: Path):
+    key = embedding_key(encoder, cases, "given")
+    assert key.differences(key.as_provenance()) == []
+    assert len(key.differences({})) == len(key.as_provenance()) == 7
+    assert embedding_key(encoder, cases, "none").differences(key.as_provenance()) == ["masks"]
+    fewer = embedding_key(encoder, cases[1:], "given").differences(key.as_provenance())
+    assert set(fewer) == {"cases", "texts", "sources"}
+    moved = tmp_path / cases[0].image_paths[0].name
+    moved.write_bytes(b"another file")
+    touched = (replace(cases[0], image_paths=(moved,)), *cases[1:])
+    assert embedding_key(encoder, touched, "given").differences(key.as_provenance()) == ["sources"]

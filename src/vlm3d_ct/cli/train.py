@@ -11,7 +11,7 @@ import torch
 from vlm3d_ct.cli.arguments import Commands, add_command, add_config_flags, read_config
 from vlm3d_ct.config import Config
 from vlm3d_ct.data.dataset import CaseDataset
-from vlm3d_ct.evaluation import measure_retrieval
+from vlm3d_ct.evaluation.retrieval import measure_retrieval
 from vlm3d_ct.inference import embed_cases
 from vlm3d_ct.models import VisionLanguageModel
 from vlm3d_ct.training.run import train

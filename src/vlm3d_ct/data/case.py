@@ -22,7 +22,10 @@ class Case:
         image_paths: one NIfTI file, or the slice and its neighbours in z order (feet to head).
         mask_path: region ids of a volume, or the lesion mask of a slice; None where there is none.
         mask_labels: how the ids in ``mask_path`` are to be read: ``regions`` (0..20), ``totalsegmentator``, ``lesion``.
-        reports: one or more; training draws one per epoch, evaluation takes the first.
+        reports: one or more; training draws one per epoch, evaluation takes the first. Only a case of
+            `CaseIndex.without_text` or `CaseIndex.no_chest` may have none.
+        category: the abnormality that a slice's record names, None where it names none.
+        shows_chest: False where the data set's own lists say that the volume shows no chest (`CaseIndex.no_chest`).
         split: the split that the data folder itself declares, None where it declares none.
     """
 
@@ -33,4 +36,6 @@ class Case:
     mask_path: Path | None
     mask_labels: Literal["regions", "totalsegmentator", "lesion"]
     reports: tuple[Report, ...]
+    category: str | None = None
+    shows_chest: bool = True
     split: Literal["train", "validation"] | None = None

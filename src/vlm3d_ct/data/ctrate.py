@@ -17,16 +17,20 @@ from vlm3d_ct.errors import Problem
 from vlm3d_ct.text.report import Report
 from vlm3d_ct.volumes.faults import problem
 
+NO_TEXT = "volume-without-text"
+"""Code of the problem of a volume of which no text speaks."""
 _OTHER_FORMATS = (".nii", ".mha", ".mhd", ".nrrd", ".npz", ".dcm", ".img", ".hdr")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """What one part of a data folder holds."""
+    """What one part of a data folder holds; see `CaseIndex`."""
 
     cases: tuple[Case, ...]
     problems: tuple[Problem, ...]
     description: str
+    without_text: tuple[Case, ...] = ()
+    no_chest: tuple[Case, ...] = ()
 
 
 def find_nifti(folder: Path) -> tuple[dict[str, Path], list[Problem]]:
@@ -58,7 +62,8 @@ def read_plan_volumes(directory: Path, records: Iterable[TextRecord]) -> Part:
     masks, mask_problems = find_nifti(directory / "masks")
     texts, text_problems = collect_volume_texts(records)
     problems += mask_problems + text_problems
-    cases, case_problems = match_cases(volumes, masks, {key: text.reports for key, text in texts.items()}, "regions")
+    reports = {key: text.reports for key, text in texts.items()}
+    cases, without_text, case_problems = match_cases(volumes, masks, reports, "regions")
     problems += case_problems + _orphans(volumes, masks, texts)
     with_mask = sum(case.mask_path is not None for case in cases)
     num_reports = sum(len(case.reports) for case in cases)
@@ -67,6 +72,7 @@ def read_plan_volumes(directory: Path, records: Iterable[TextRecord]) -> Part:
         problems=tuple(problems),
         description=f"plan's layout: {len(volumes)} volumes, {len(cases)} with text ({num_reports} texts), "
         f"{with_mask} with a mask",
+        without_text=tuple(without_text),
     )
 
 
@@ -76,31 +82,33 @@ def match_cases(
     reports: Mapping[str, list[Report]],
     mask_labels: Literal["regions", "totalsegmentator"],
     split: Literal["train", "validation"] | None = None,
-) -> tuple[list[Case], list[Problem]]:
-    """Cases of the volumes that have a report, and a problem for each that has none."""
-    cases, problems = [], []
+) -> tuple[list[Case], list[Case], list[Problem]]:
+    """Cases of the volumes that have a report, those that have none, and a problem for each of the latter."""
+    cases: list[Case] = []
+    without_text: list[Case] = []
+    problems = []
     for key, path in sorted(volumes.items()):
         case_id = volume_stem(path.name)
         if not SAFE_NAME.fullmatch(case_id):
             message = "A case id may hold letters, digits and . _ + - only."
             problems.append(problem("case-id", path, "name", case_id, message, "Rename the file."))
-        elif not reports.get(key):
+            continue
+        case = Case(
+            case_id=case_id,
+            patient_id=volume_patient(case_id),
+            kind="volume",
+            image_paths=(path,),
+            mask_path=masks.get(key),
+            mask_labels=mask_labels,
+            reports=tuple(reports.get(key, ())),
+            split=split,
+        )
+        (cases if case.reports else without_text).append(case)
+        if not case.reports:
             message = "No text speaks of this volume."
             remedy = "Add a record for it under cot/, or move the volume away."
-            problems.append(problem("volume-without-text", path, "text", "none", message, remedy))
-        else:
-            case = Case(
-                case_id=case_id,
-                patient_id=volume_patient(case_id),
-                kind="volume",
-                image_paths=(path,),
-                mask_path=masks.get(key),
-                mask_labels=mask_labels,
-                reports=tuple(reports[key]),
-                split=split,
-            )
-            cases.append(case)
-    return cases, problems
+            problems.append(problem(NO_TEXT, path, "text", "none", message, remedy))
+    return cases, without_text, problems
 
 
 def _orphans(volumes: Mapping[str, Path], masks: Mapping[str, Path], texts: Mapping[str, VolumeText]) -> list[Problem]:

@@ -8,6 +8,7 @@ a blank header: neither Hounsfield units nor sides can be read from them, so the
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -38,6 +39,8 @@ def read_ctrate_tree(root: Path) -> Part:
     """The cases of a published tree. A volume's text is its chain of thought, else its report, else its VQA records."""
     problems: list[Problem] = []
     cases: list[Case] = []
+    without_text: list[Case] = []
+    no_chest: list[Case] = []
     reports, text_problems = _read_texts(root)
     problems += text_problems
     masks, mask_problems = find_nifti(root / "ts_seg" / "ts_total")
@@ -54,14 +57,24 @@ def read_ctrate_tree(root: Path) -> Part:
             notes.append(f"{name}/ (stored values without header) left aside")
         volumes, volume_problems = find_nifti(folder)
         chest = {key: path for key, path in volumes.items() if key not in excluded}
-        found, case_problems = match_cases(chest, masks, reports, "totalsegmentator", split)
+        found, textless, case_problems = match_cases(chest, masks, reports, "totalsegmentator", split)
         problems += volume_problems + case_problems
         cases += found
+        without_text += textless
+        others = {key: path for key, path in volumes.items() if key in excluded}
+        with_text, textless, _ = match_cases(others, masks, reports, "totalsegmentator", split)
+        no_chest += [replace(case, shows_chest=False) for case in (*with_text, *textless)]
         notes.append(f"{name}_fixed: {len(volumes)} volumes, {len(found)} with text")
         if len(chest) < len(volumes):
             notes.append(f"{len(volumes) - len(chest)} left out as they show no chest")
     notes.append(f"{sum(case.mask_path is not None for case in cases)} with a TotalSegmentator mask")
-    return Part(cases=tuple(cases), problems=tuple(problems), description="published tree: " + ", ".join(notes))
+    return Part(
+        cases=tuple(cases),
+        problems=tuple(problems),
+        description="published tree: " + ", ".join(notes),
+        without_text=tuple(without_text),
+        no_chest=tuple(no_chest),
+    )
 
 
 def _refused(folder: Path) -> Problem:

@@ -76,7 +76,10 @@ class CaseDataset(Dataset[Sample]):
         """The tokenised report and whether it could be mirrored, encoded once."""
         key = (number, which, mirrored)
         if key not in self._encoded:
-            report = self.cases[number].reports[which]
+            reports = self.cases[number].reports
+            if not reports:  # evaluation reads cases without a text too
+                return self.tokenizer.encode_text("", self.table), False
+            report = reports[which]
             can_flip = can_mirror(f"{report.question} {report.answer}", self.table)
             self._encoded[key] = self._tokenize(report, mirrored=mirrored), can_flip
         return self._encoded[key]
@@ -143,12 +146,11 @@ def _leave_signals_to_the_run(_worker: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def evaluation_batches(dataset: CaseDataset, numbers: Sequence[int], batch_size: int) -> DataLoader[Sample]:
-    """Cases as they are, in the given order, a few at a time, one `Batch` each; all of one kind."""
-    batches = [[(0, i) for i in numbers[s : s + batch_size]] for s in range(0, len(numbers), batch_size)]
+def evaluation_batches(dataset: CaseDataset, batches: Sequence[Sequence[int]]) -> DataLoader[Sample]:
+    """Cases as they are: one `Batch` for each list of case numbers, which are of one kind."""
     return DataLoader(
         dataset,
-        batch_sampler=batches,
+        batch_sampler=[[(0, number) for number in numbers] for numbers in batches],
         collate_fn=partial(collate, pad_id=dataset.tokenizer.pad_id),
     )
 

@@ -26,11 +26,16 @@ class CaseIndex:
         cases: those that have an image and a text; their voxels have not been read.
         problems: what is wrong with the folder's files, names and texts.
         description: what was recognised, one line for each part, with counts.
+        without_text: volumes of which no text speaks; each is a problem too (`ctrate.NO_TEXT`), because training and
+            retrieval cannot use it.
+        no_chest: volumes, with or without a text, that the published lists leave out as showing no chest.
     """
 
     cases: tuple[Case, ...]
     problems: tuple[Problem, ...]
     description: str
+    without_text: tuple[Case, ...] = ()
+    no_chest: tuple[Case, ...] = ()
 
 
 def read_cases(directory: Path) -> CaseIndex:
@@ -58,13 +63,21 @@ def read_cases(directory: Path) -> CaseIndex:
             problems=(problem(code, directory, "content", names or "nothing", message, _REMEDY),),
             description="",
         )
-    cases, duplicates = _without_duplicates([case for _, part in parts for case in part.cases])
+    found_cases = [case for _, part in parts for case in (*part.cases, *part.without_text)]
+    unique, duplicates = _without_duplicates(found_cases)
+    cases = [case for case in unique if case.reports]
     problems = [found for _, part in parts for found in part.problems] + duplicates
     if not cases and not problems:
         message = "The folder holds no case."
         problems.append(problem("empty-folder", directory, "content", "no case", message, _REMEDY))
     description = "\n".join(f"{title}, {part.description}" for title, part in parts)
-    return CaseIndex(cases=tuple(cases), problems=tuple(problems), description=description)
+    return CaseIndex(
+        cases=tuple(cases),
+        problems=tuple(problems),
+        description=description,
+        without_text=tuple(case for case in unique if not case.reports),
+        no_chest=tuple(case for _, part in parts for case in part.no_chest),
+    )
 
 
 def _recognise(directory: Path) -> list[tuple[str, Part]]:

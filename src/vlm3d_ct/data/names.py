@@ -6,7 +6,7 @@ import re
 from pathlib import Path, PurePosixPath
 
 NIFTI_SUFFIX = ".nii.gz"
-_CTRATE = re.compile(r"((?:train|valid)_[1-9][0-9]*)_[a-z]+_[1-9][0-9]*", re.IGNORECASE)
+_CTRATE = re.compile(r"((?:train|valid)_[1-9][0-9]*)_([a-z]+)_([1-9][0-9]*)", re.IGNORECASE)
 
 
 def volume_stem(name: str) -> str:
@@ -19,6 +19,22 @@ def volume_patient(stem: str) -> str:
     """The patient of a volume: ``train_12_a_1`` -> ``train_12``; of other names the part before the first ``_``."""
     match = _CTRATE.fullmatch(stem)
     return match[1].lower() if match else stem.split("_", 1)[0]
+
+
+def scan_of(stem: str) -> str:
+    """The scan that a volume is a reconstruction of: ``train_12_a_1`` -> ``train_12_a``; other names are their own."""
+    match = _CTRATE.fullmatch(stem)
+    return f"{match[1]}_{match[2]}".lower() if match else stem
+
+
+def reconstruction_of(stem: str) -> tuple[str, int, str, str, int]:
+    """What orders volumes: split, patient number, scan, reconstruction number; other names by themselves, last."""
+    match = _CTRATE.fullmatch(stem)
+    if not match:
+        return "\x7f", 0, "", stem, 0
+    split, number = match[1].lower().split("_")
+    scan = match[2].lower()
+    return split, int(number), f"{len(scan):04d}{scan}", "", int(match[3])
 
 
 def slice_patient(case_id: str) -> str:

@@ -52,6 +52,7 @@ def _read_case(directory: Path, record: TextRecord) -> Case:
         message = "A record needs a case id of letters, digits and . _ + - only."
         raise DataError(record.problem("case-id", "case_id", case_id, message, "Correct the record."))
     report = slice_report(record)
+    category = record.fields.get("category")
     return Case(
         case_id=case_id,
         patient_id=slice_patient(case_id),
@@ -60,6 +61,7 @@ def _read_case(directory: Path, record: TextRecord) -> Case:
         mask_path=_mask_path(directory, record, case_id),
         mask_labels="lesion",
         reports=(report,),
+        category=category.strip() or None if isinstance(category, str) else None,
     )
 
 

@@ -1,19 +1,7 @@
-"""Retrieval between scans and reports: measured against chance, written down, shown on a page."""
+"""Evaluation that others can trust and compare: one module for each question, ``metrics`` for the numbers.
 
-from vlm3d_ct.evaluation.evaluate import evaluate_retrieval
-from vlm3d_ct.evaluation.examples import Example, choose_examples
-from vlm3d_ct.evaluation.regions import RegionAlignment, region_alignment_accuracy
-from vlm3d_ct.evaluation.results import format_table
-from vlm3d_ct.evaluation.retrieval import RetrievalResult, measure_retrieval, retrieval_metrics
-
-__all__ = [
-    "Example",
-    "RegionAlignment",
-    "RetrievalResult",
-    "choose_examples",
-    "evaluate_retrieval",
-    "format_table",
-    "measure_retrieval",
-    "region_alignment_accuracy",
-    "retrieval_metrics",
-]
+retrieval, retrieval_files, retrieval_page     find the report of a scan and the scan of a report
+zero_shot, zero_shot_files, zero_shot_page     name abnormalities by prompts
+pool, labels, prompts, provenance              what is evaluated, against what, and where numbers come from
+page, charts, pictures                         the HTML report
+"""

@@ -9,7 +9,7 @@ from jaxtyping import Int16, UInt8
 
 from vlm3d_ct.embeddings import EmbeddingSet
 from vlm3d_ct.evaluation.matches import best_and_worst
-from vlm3d_ct.evaluation.retrieval import DIRECTIONS, measure_retrieval
+from vlm3d_ct.evaluation.retrieval import DIRECTIONS, RetrievalResult
 
 MATCHES_PER_LIST = 2
 """Cases in each list of best and of worst matches."""
@@ -36,13 +36,12 @@ class Example:
     text: str
 
 
-def choose_examples(embeddings: EmbeddingSet, count: int = NUM_EXAMPLES) -> list[str]:
+def choose_examples(embeddings: EmbeddingSet, result: RetrievalResult, count: int = NUM_EXAMPLES) -> list[str]:
     """Ids of at most ``count`` cases that the report wants to show, the most telling first.
 
     In both directions the worst match, the case that was preferred to it, and the best match; then the second of each,
-    and so on. Identical texts count as right. The default is what the report has room for.
+    and so on. The default is what the report has room for.
     """
-    result = measure_retrieval(embeddings, duplicates="group")
     lists = [best_and_worst(embeddings, result, direction, MATCHES_PER_LIST) for direction in DIRECTIONS]
     wanted: list[str | None] = []
     for place in range(MATCHES_PER_LIST):

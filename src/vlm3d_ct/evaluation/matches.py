@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Int64
 
 from vlm3d_ct.embeddings import EmbeddingSet
-from vlm3d_ct.evaluation.retrieval import Direction, RetrievalResult, own_similarity
+from vlm3d_ct.evaluation.metrics.ranking import exact_cosines
+from vlm3d_ct.evaluation.retrieval import Direction, RetrievalResult
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,7 @@ class Match:
 
 def best_first(embeddings: EmbeddingSet, result: RetrievalResult, direction: Direction) -> Int64[np.ndarray, " n"]:
     """Indices of the cases by rank, among equal ranks by similarity with the own item, best first."""
-    return np.lexsort((-own_similarity(embeddings), result.ranks(direction))).astype(np.int64)
+    return np.lexsort((-exact_cosines(embeddings.volume, embeddings.text), result.ranks_of(direction))).astype(np.int64)
 
 
 def match_of(embeddings: EmbeddingSet, result: RetrievalResult, direction: Direction, index: int) -> Match:
@@ -51,7 +52,7 @@ def match_of(embeddings: EmbeddingSet, result: RetrievalResult, direction: Direc
     rival = int(others[np.argmax(similarity[others])]) if others.size else None
     return Match(
         case_id=embeddings.case_ids[index],
-        rank=int(result.ranks(direction)[index]),
+        rank=int(result.ranks_of(direction)[index]),
         own_similarity=own,
         rival_id=None if rival is None else embeddings.case_ids[rival],
         rival_similarity=None if rival is None else float(similarity[rival]),

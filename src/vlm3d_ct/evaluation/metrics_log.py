@@ -15,6 +15,8 @@ from vlm3d_ct.errors import DataError, Problem
 MAX_LOG_BYTES = 256 << 20
 
 Kind = Literal["train", "validation"]
+KINDS = ("train", "validation", "system")
+"""What a run logs; the rows of the last are about the machine and are not read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,9 +61,8 @@ def read_metrics(name: str, path: Path) -> MetricsLog:
         row = _parse(line)
         if row is None:
             num_unreadable += 1
-        else:
-            kind, numbers = row
-            rows[kind][numbers["step"]] = numbers
+        elif (kind := row[0]) in rows:
+            rows[kind][row[1]["step"]] = row[1]
     return MetricsLog(
         name=name,
         train=tuple(rows["train"][step] for step in sorted(rows["train"])),
@@ -74,7 +75,7 @@ def _parse(line: bytes) -> tuple[str, dict[str, float]] | None:
     """Kind and numbers of a line; None for a torn or foreign one."""
     try:
         row: Any = json.loads(line)
-        if not isinstance(row, dict) or row.get("kind") not in ("train", "validation"):
+        if not isinstance(row, dict) or row.get("kind") not in KINDS:
             return None
         numbers = {key: float(value) for key, value in row.items() if isinstance(value, int | float)}
     except (ValueError, RecursionError, OverflowError):

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
-from jaxtyping import Float64, Int16, UInt8
+from jaxtyping import Bool, Float32, Float64, Int16, UInt8
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba_array
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from PIL import Image
 
-DPI = 100
+from vlm3d_ct.evaluation.charts.style import DPI, png_data_uri
+
 REGION_PALETTE = (  # noqa: SIM905 - as a list it would be twenty lines
     "#e6194b #3cb44b #ffe119 #4363d8 #f58231 #911eb4 #42d4f4 #f032e6 #bfef45 #fabed4 "
     "#469990 #b39ddb #9a6324 #fff59d #800000 #aaffc3 #808000 #ffb74d #1a237e #00e5a0"
 ).split()
-OVERLAY_OPACITY = 0.45
+OVERLAY_OPACITY, HEAT_OPACITY = 0.45, 0.75
+OUTLINE = "#42d4f4"
 MIN_SLICES_FOR_SECTIONS = 8
 """A volume of fewer slices is shown in axial sections only."""
 
@@ -35,12 +33,14 @@ class Section:
         voxels_hu: rows from the top of the picture.
         labels: region ids on the same pixels, or None.
         size_mm: height and width.
+        heat: a map on the same pixels, or None.
     """
 
     title: str
     voxels_hu: Int16[np.ndarray, "rows columns"] | UInt8[np.ndarray, "rows columns"]
     labels: UInt8[np.ndarray, "rows columns"] | None
     size_mm: tuple[float, float]
+    heat: Float32[np.ndarray, "rows columns"] | None = None
 
 
 def sections_picture(
@@ -94,10 +94,55 @@ def thumbnail(
     return png_data_uri(figure, mode="L")
 
 
+def outline_picture(
+    voxels_hu: Int16[np.ndarray, "z y x"] | UInt8[np.ndarray, "z y x"],
+    labels: UInt8[np.ndarray, "z y x"] | None,
+    spacing_mm: tuple[float, float, float],
+    *,
+    window_hu: tuple[float, float],
+) -> str:
+    """The axial and coronal section with most labelled voxels side by side, those outlined."""
+    shown = sections(voxels_hu, labels, spacing_mm)[:2]
+    heights = max(section.size_mm[0] / section.size_mm[1] for section in shown)
+    figure = Figure(figsize=(1.8 * len(shown), 1.8 * heights), dpi=DPI, layout="constrained")
+    axes = figure.subplots(1, len(shown), squeeze=False)
+    for column, section in enumerate(shown):
+        _draw(axes[0, column], section, window_hu, overlay=False)
+        _outline(axes[0, column], section)
+    return png_data_uri(figure)
+
+
+def heat_picture(
+    voxels_hu: Int16[np.ndarray, "z y x"] | UInt8[np.ndarray, "z y x"],
+    heat: Float32[np.ndarray, "z y x"],
+    lesion: Bool[np.ndarray, "z y x"],
+    spacing_mm: tuple[float, float, float],
+    *,
+    window_hu: tuple[float, float],
+) -> str:
+    """The axial and coronal section with most of the lesion: its outline on the plain scan, and on the heat map.
+
+    ``heat`` is a map in 0..1: 0 and NaN leave the scan as it is, 1 is yellow; beyond that it is clipped. All is on one
+    grid.
+    """
+    shown = sections(voxels_hu, lesion.astype(np.uint8), spacing_mm, heat=heat)[:2]
+    heights = sum(section.size_mm[0] / section.size_mm[1] for section in shown)
+    figure = Figure(figsize=(2 * 2.3, 2.3 * heights), dpi=DPI, layout="constrained")
+    axes = figure.subplots(len(shown), 2, squeeze=False)
+    for row, section in enumerate(shown):
+        for column in range(2):
+            _draw(axes[row, column], section, window_hu, overlay=False)
+            if column == 1:
+                _draw_heat(axes[row, column], section)
+            _outline(axes[row, column], section)
+    return png_data_uri(figure)
+
+
 def sections(
     voxels_hu: Int16[np.ndarray, "z y x"] | UInt8[np.ndarray, "z y x"],
     labels: UInt8[np.ndarray, "z y x"] | None,
     spacing_mm: tuple[float, float, float],
+    heat: Float32[np.ndarray, "z y x"] | None = None,
 ) -> list[Section]:
     """The axial, coronal and sagittal section with the most labelled voxels (without labels: the middle ones).
 
@@ -123,18 +168,10 @@ def sections(
                     voxels_hu.shape[rows_axis] * spacing_mm[rows_axis],
                     voxels_hu.shape[columns_axis] * spacing_mm[columns_axis],
                 ),
+                heat=None if heat is None else np.take(heat, index, axis=axis)[upright],
             )
         )
     return found
-
-
-def png_data_uri(figure: Figure, *, mode: Literal["RGB", "L"] = "RGB") -> str:
-    """The figure as ``data:image/png;base64,...``, in colour or (a third of the bytes) in grey."""
-    drawn, file = io.BytesIO(), io.BytesIO()
-    figure.savefig(drawn, format="png")
-    with Image.open(drawn) as picture:
-        picture.convert(mode).save(file, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
 
 
 def region_colours() -> Float64[np.ndarray, "256 4"]:
@@ -157,6 +194,28 @@ def _draw(axes: Axes, section: Section, window_hu: tuple[float, float], *, overl
         axes.imshow(tint, extent=extent, interpolation="nearest")
     axes.set_anchor("N")
     axes.set_axis_off()
+
+
+def _draw_heat(axes: Axes, section: Section) -> None:
+    assert section.heat is not None
+    height_mm, width_mm = section.size_mm
+    share = np.clip(np.nan_to_num(section.heat), 0, 1)
+    extent = (0.0, width_mm, height_mm, 0.0)
+    axes.imshow(share, cmap="inferno", vmin=0, vmax=1, alpha=HEAT_OPACITY * share, extent=extent)
+
+
+def _outline(axes: Axes, section: Section) -> None:
+    """The border of the labelled pixels."""
+    if section.labels is None or not section.labels.any():
+        return
+    height_mm, width_mm = section.size_mm
+    padded = np.pad((section.labels > 0).astype(np.float64), 1)
+    rows, columns = section.labels.shape
+    down = (np.arange(rows + 2) - 0.5) * height_mm / rows
+    across = (np.arange(columns + 2) - 0.5) * width_mm / columns
+    axes.contour(across, down, padded, levels=[0.5], colors=OUTLINE, linewidths=1.0)
+    axes.set_xlim(0, width_mm)
+    axes.set_ylim(height_mm, 0)
 
 
 def _add_legend(figure: Figure, shown: Sequence[Section], region_names: Sequence[str]) -> None:

@@ -108,6 +108,10 @@ def test_scans_that_show_no_chest_are_left_out_and_said(tmp_path: Path) -> None:
     index = read_cases(tmp_path)
     assert "train_2_a_1" not in [case.case_id for case in index.cases]
     assert "1 left out as they show no chest" in index.description
+    (left_out,) = index.no_chest
+    assert (left_out.case_id, left_out.shows_chest) == ("train_2_a_1", False)
+    assert left_out.reports
+    assert all(case.shows_chest for case in index.cases)
 
 
 def test_a_table_without_names_is_one_problem(tmp_path: Path) -> None:

@@ -148,7 +148,7 @@ def test_workers_change_nothing_in_the_batches(
 def test_evaluation_takes_the_cases_as_they_come(cases: tuple[Case, ...], config: Config, tokenizer: ReportTokenizer):
     volumes = [i for i, case in enumerate(cases) if case.kind == "volume"][:7]
     dataset = make_dataset(cases, config, tokenizer, None)
-    batches = list(evaluation_batches(dataset, volumes, 3))
+    batches = list(evaluation_batches(dataset, [volumes[:3], volumes[3:6], volumes[6:]]))
     assert [len(batch.case_ids) for batch in batches] == [3, 3, 1]  # type: ignore[attr-defined]
     assert [name for batch in batches for name in batch.case_ids] == [cases[i].case_id for i in volumes]  # type: ignore[attr-defined]
 

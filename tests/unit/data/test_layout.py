@@ -135,6 +135,9 @@ def test_a_volume_without_text_is_reported(tmp_path: Path) -> None:
     problem = _only_problem(index)
     assert (problem.code, problem.file) == ("volume-without-text", str(path))
     assert len(index.cases) == 2
+    (textless,) = index.without_text
+    assert (textless.case_id, textless.reports) == ("train_9_a_1", ())
+    assert all(case.reports for case in index.cases)
 
 
 def test_a_text_without_volume_is_reported(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from vlm3d_ct.embeddings import EmbeddingSet
-from vlm3d_ct.evaluation import Example
+from vlm3d_ct.evaluation.examples import Example
 from vlm3d_ct.seeding import random_stream
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from pools import make_pool, unit
 
-from vlm3d_ct.evaluation import choose_examples, measure_retrieval
-from vlm3d_ct.evaluation.examples import NUM_EXAMPLES
+from vlm3d_ct.evaluation.examples import NUM_EXAMPLES, choose_examples
 from vlm3d_ct.evaluation.matches import best_and_worst, match_of
+from vlm3d_ct.evaluation.retrieval import measure_retrieval
 
 
 def swapped_pool():
@@ -37,7 +37,7 @@ def test_the_worst_come_worst_first_and_no_case_twice():
     assert len(best) == 15
     assert worst == []
     best, worst = best_and_worst(pool, result, "image_to_text", 4)
-    assert worst[0].rank == result.image_to_text_ranks.max()
+    assert worst[0].rank == result.ranks.volume_to_text.max()
     assert [match.rank for match in worst] == sorted((match.rank for match in worst), reverse=True)
     assert not {match.case_id for match in best} & {match.case_id for match in worst}
 
@@ -59,8 +59,9 @@ def test_the_similarity_of_a_match_is_the_cosine():
 
 def test_examples_start_with_a_failure_and_what_was_preferred_to_it():
     pool = swapped_pool()
-    chosen = choose_examples(pool)
+    chosen = choose_examples(pool, measure_retrieval(pool))
     assert set(chosen[:2]) == {"valid_4_a_1", "valid_5_a_1"}
     assert len(set(chosen)) == len(chosen) <= NUM_EXAMPLES
-    assert choose_examples(pool, 3) == chosen[:3]
-    assert choose_examples(make_pool(1)) == ["valid_0_a_1"]
+    assert choose_examples(pool, measure_retrieval(pool), 3) == chosen[:3]
+    alone = make_pool(1)
+    assert choose_examples(alone, measure_retrieval(alone)) == ["valid_0_a_1"]

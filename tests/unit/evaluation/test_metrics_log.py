@@ -8,7 +8,7 @@ import pytest
 
 from vlm3d_ct.errors import DataError
 from vlm3d_ct.evaluation import metrics_log
-from vlm3d_ct.evaluation.charts import thin
+from vlm3d_ct.evaluation.charts.training import thin
 from vlm3d_ct.evaluation.metrics_log import read_metrics
 
 
@@ -20,6 +20,8 @@ def test_series_hold_what_was_logged(tmp_path: Path):
     path = tmp_path / "metrics.jsonl"
     validation = row(20, "validation", **{"image_to_text/R@5": 0.4})
     path.write_text("\n".join([row(10, loss=3.0, lr=1e-4), row(20, loss=2.0), validation]) + "\n")
+    with path.open("a") as file:
+        file.write(row(20, "system", samples_per_second=3.0) + "\n")
     log = read_metrics("pretrain", path)
     epochs, losses = log.series("train", "loss")
     assert epochs.tolist() == [1.0, 2.0]

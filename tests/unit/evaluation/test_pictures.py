@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from pools import make_example
 
-from vlm3d_ct.evaluation.pictures import region_colours, sections, sections_picture, thumbnail
+from vlm3d_ct.evaluation.pictures import heat_picture, region_colours, sections, sections_picture, thumbnail
 
 WINDOW = (40.0, 400.0)
 
@@ -80,3 +80,33 @@ def test_a_label_beyond_the_names_is_drawn_too(label: int):
     labels = (example.labels > 0) * np.uint8(label)
     uri = sections_picture(example.voxels_hu, labels, example.spacing_mm, window_hu=WINDOW, region_names=["a"] * 20)
     assert decode(uri).size
+
+
+def _heat(heat: np.ndarray, lesion: np.ndarray) -> np.ndarray:
+    voxels = np.full(heat.shape, -1000, dtype=np.int16)
+    return decode(heat_picture(voxels, heat.astype(np.float32), lesion, (4.0, 2.0, 2.0), window_hu=WINDOW)).astype(int)
+
+
+def _yellow(picture: np.ndarray) -> np.ndarray:
+    return (picture[..., 0] > 120) & (picture[..., 2] < picture[..., 0] - 20)
+
+
+def test_heat_is_drawn_where_it_is_and_on_the_right_only():
+    lesion = np.zeros((8, 16, 16), dtype=bool)
+    lesion[2:4, 4:8, 4:8] = True
+    hot, cold = _heat(lesion, lesion), _heat(np.zeros(lesion.shape), lesion)
+    half = hot.shape[1] // 2
+    assert not _yellow(hot[:, :half]).any()
+    assert _yellow(hot[:, half:]).sum() > 100
+    assert not _yellow(cold).any()
+    everywhere = _yellow(_heat(np.ones(lesion.shape), lesion)).sum()
+    assert everywhere > 5 * _yellow(hot).sum()
+
+
+@pytest.mark.parametrize("shape", [(1, 16, 16), (8, 16, 16)])
+def test_a_lesion_at_the_border_and_one_that_is_nowhere_are_drawn(shape: tuple[int, int, int]):
+    lesion = np.zeros(shape, dtype=bool)
+    assert _heat(np.full(shape, np.nan), lesion).size
+    lesion[0, 0, :] = True
+    outlined = _heat(np.zeros(shape), lesion)
+    assert (outlined[..., 2] - outlined[..., 0] > 60).any()

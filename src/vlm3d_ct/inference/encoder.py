@@ -1,4 +1,4 @@
-"""From a checkpoint to embeddings: of scans and texts one by one, and of whole pools."""
+"""From a checkpoint to a ready encoder: of scans and texts one by one."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from torch import Tensor
 
 from vlm3d_ct.checkpoint import load_checkpoint
 from vlm3d_ct.config import Config, config_from_mapping
-from vlm3d_ct.data.augment import to_intensities
-from vlm3d_ct.data.batch import Batch, Change, Sample, collate
-from vlm3d_ct.data.dataset import CaseDataset, evaluation_batches
-from vlm3d_ct.distributed import gather_objects, pick_device, rank, world_size
-from vlm3d_ct.embeddings import EmbeddingSet
+from vlm3d_ct.data.batch import Change, Sample, collate
+from vlm3d_ct.distributed import pick_device
 from vlm3d_ct.errors import CheckpointError
-from vlm3d_ct.log import progress
-from vlm3d_ct.models import ModelInput, Representations, VisionLanguageModel, rebuild
-from vlm3d_ct.text.regions import RegionTable, load_region_table
+from vlm3d_ct.inference.device import autocast_for_inference, model_input, one_thread_each, to_numpy
+from vlm3d_ct.models import VisionLanguageModel, rebuild
+from vlm3d_ct.objectives import ContrastiveObjective
+from vlm3d_ct.text.regions import load_region_table
 from vlm3d_ct.text.tokenize import ReportTokenizer, collate_reports
 from vlm3d_ct.volumes.nifti import read_mask, read_volume
 from vlm3d_ct.volumes.preprocess import Preprocess
+
+TEXT_BATCH = 64
+"""Texts that are embedded at once."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Encoder:
         model: in evaluation mode, on `device`.
         tokenizer: of its text encoder.
         training_patients: hashes of the patients that it was trained on.
+        logit_scale: learned inverse temperature, at most 100: cosines times it are the logits of a softmax.
         provenance: checkpoint file, its SHA-256, stage, step, preprocessing fingerprint and versions, for reports.
     """
 
@@ -46,6 +48,7 @@ class Encoder:
     tokenizer: ReportTokenizer
     device: torch.device
     training_patients: frozenset[str]
+    logit_scale: float
     provenance: dict[str, str]
 
     def embed_volume(self, path: str | Path, mask_path: str | Path | None = None) -> Float32[np.ndarray, " d"]:
@@ -69,21 +72,29 @@ class Encoder:
         with torch.inference_mode(), autocast_for_inference(self.config, self.device):
             seen = self.model.vision_encoder(inputs.ct_volume, inputs.segmentation_mask, inputs.mask_given)
             embedded = self.model.vision_encoder.global_proj(seen.global_features)
-        array: np.ndarray = _to_numpy(embedded)[0]
+        array: np.ndarray = to_numpy(embedded)[0]
         return array
 
     def embed_text(self, texts: Sequence[str]) -> Float32[np.ndarray, "n d"]:
         """The unit embeddings of texts."""
         if not texts:
             return np.zeros((0, self.config.model.embed_dim), np.float32)
+        parts = [self._embed_texts(texts[start : start + TEXT_BATCH]) for start in range(0, len(texts), TEXT_BATCH)]
+        return np.concatenate(parts)
+
+    def _embed_texts(self, texts: Sequence[str]) -> Float32[np.ndarray, "n d"]:
         tokens = collate_reports([self.tokenizer.encode_text(text) for text in texts], self.tokenizer.pad_id)
         ids, mask, types = (
             torch.from_numpy(part).to(self.device)
             for part in (tokens.input_ids, tokens.attention_mask, tokens.token_type_ids)
         )
-        with torch.inference_mode(), autocast_for_inference(self.config, self.device):
+        with (
+            torch.inference_mode(),
+            one_thread_each(self.device),
+            autocast_for_inference(self.config, self.device),
+        ):
             read = self.model.text_encoder(ids, mask, types)
-            return _to_numpy(self.model.text_encoder.projection(read.pooler_output))
+            return to_numpy(self.model.text_encoder.projection(read.pooler_output))
 
 
 def load_encoder(path: str | Path) -> Encoder:
@@ -103,6 +114,7 @@ def load_encoder(path: str | Path) -> Encoder:
         tokenizer=tokenizer,
         device=device,
         training_patients=frozenset(content["training_patients"]),
+        logit_scale=_logit_scale(content, config),
         provenance={
             "checkpoint": path.resolve().name,
             "checkpoint_weights_sha256": _hash_weights(content["model"]),
@@ -177,81 +189,12 @@ def load_weights(model: torch.nn.Module, weights: dict[str, Tensor], source: Pat
     model.load_state_dict(weights)
 
 
-def model_input(batch: Batch, config: Config, table: RegionTable) -> ModelInput:
-    """A batch on the device as the model takes it: changed, windowed."""
-    intensities, labels = to_intensities(batch, config.windows_hu, table)
-    return ModelInput(
-        ct_volume=intensities,
-        segmentation_mask=labels,
-        mask_given=batch.mask_given,
-        input_ids=batch.input_ids,
-        attention_mask=batch.attention_mask,
-        token_type_ids=batch.token_type_ids,
-        region_tokens=batch.region_tokens,
-    )
-
-
-def autocast_for_inference(config: Config, device: torch.device) -> torch.autocast:
-    """The training precision on a GPU; on a CPU bf16 where training used it, else fp32 (fp16 is slow there)."""
-    precision = config.training.precision
-    dtype = torch.float16 if precision == "fp16" else torch.bfloat16
-    enabled = precision == "bf16" or (precision == "fp16" and device.type == "cuda")
-    return torch.autocast(device.type, dtype=dtype, enabled=enabled)
-
-
-def embed_cases(
-    model: VisionLanguageModel,
-    config: Config,
-    dataset: CaseDataset,
-    device: torch.device,
-    provenance: dict[str, str],
-) -> EmbeddingSet:
-    """Embed all cases of a data set, shared among the ranks; every rank gets all of them, in the data set's order.
-
-    The cases are prepared already. The model is put into evaluation mode and back.
-    """
-    was_training = model.training
-    model.eval()
-    own = list(range(rank(), len(dataset), world_size()))
-    parts: list[tuple[np.ndarray, ...]] = []
-    numbers = sorted(own, key=lambda i: (dataset.cases[i].kind, i))
-    by_kind = [[i for i in numbers if dataset.cases[i].kind == kind] for kind in ("slice", "volume")]
-    with progress("Embedding", total=len(own)) as ticker, torch.inference_mode():
-        for batch in (b for group in by_kind for b in evaluation_batches(dataset, group, config.training.batch_size)):
-            batch = batch.to(device)
-            with autocast_for_inference(config, device):
-                embedded, _ = model(model_input(batch, config, dataset.table))
-            parts.append((*_arrays(embedded), *_meta(batch)))
-            ticker.advance(len(batch.case_ids))
-    model.train(was_training)
-    gathered = gather_objects((numbers, [np.concatenate(column) for column in zip(*parts, strict=True)]))
-    order = np.argsort(np.concatenate([np.array(n, np.int64) for n, _ in gathered]))
-    columns = [np.concatenate(column)[order] for column in zip(*(c for _, c in gathered if c), strict=True)]
-    return EmbeddingSet(
-        case_ids=tuple(case.case_id for case in dataset.cases),
-        patient_ids=tuple(case.patient_id for case in dataset.cases),
-        volume=columns[0],
-        text=columns[1],
-        region_volume=columns[2],
-        region_text=columns[3],
-        region_mentions=columns[4],
-        region_groups=columns[5],
-        text_groups=columns[6],
-        provenance=provenance,
-    )
-
-
-def _arrays(embedded: Representations) -> tuple[np.ndarray, ...]:
-    return tuple(_to_numpy(part) for part in embedded.tensors())
-
-
-def _meta(batch: Batch) -> tuple[np.ndarray, ...]:
-    return tuple(part.cpu().numpy() for part in (batch.region_mentions, batch.region_groups, batch.text_groups))
-
-
-def _to_numpy(tensor: Tensor) -> np.ndarray:
-    array: np.ndarray = tensor.float().cpu().numpy()
-    return array
+def _logit_scale(content: dict[str, Any], config: Config) -> float:
+    """The learned scale; that of the configuration in a checkpoint without an objective."""
+    objective = ContrastiveObjective(config.objective)
+    if "objective" in content:
+        objective.load_state_dict(content["objective"])
+    return float(objective.scale.detach().item())
 
 
 def _hash_weights(weights: dict[str, Tensor]) -> str:

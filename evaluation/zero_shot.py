@@ -1,0 +1,8 @@
+"""The plan's evaluation command; the same as `vlm3d-ct evaluate zero-shot`."""
+
+import sys
+
+from vlm3d_ct.cli.main import run
+
+if __name__ == "__main__":
+    sys.exit(run(["evaluate", "zero-shot", *sys.argv[1:]]))

@@ -1,0 +1,22 @@
+"""From a checkpoint to embeddings: of scans and texts one by one, and of whole pools."""
+
+from vlm3d_ct.inference.device import autocast_for_inference, model_input, one_thread_each, to_numpy
+from vlm3d_ct.inference.encoder import Encoder, load_encoder, load_weights, read_text_side, rebuild_from
+from vlm3d_ct.inference.pool import MaskUse, embed_cases, embed_once, embedding_key, guided
+
+__all__ = [
+    "Encoder",
+    "MaskUse",
+    "autocast_for_inference",
+    "embed_cases",
+    "embed_once",
+    "embedding_key",
+    "guided",
+    "load_encoder",
+    "load_weights",
+    "model_input",
+    "one_thread_each",
+    "read_text_side",
+    "rebuild_from",
+    "to_numpy",
+]

@@ -1,0 +1,56 @@
+"""What every forward pass at inference shares: input, precision, threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vlm3d_ct.config import Config
+from vlm3d_ct.data.augment import to_intensities
+from vlm3d_ct.data.batch import Batch
+from vlm3d_ct.models import ModelInput
+from vlm3d_ct.text.regions import RegionTable
+
+
+def model_input(batch: Batch, config: Config, table: RegionTable) -> ModelInput:
+    """A batch on the device as the model takes it: changed, windowed."""
+    intensities, labels = to_intensities(batch, config.windows_hu, table)
+    return ModelInput(
+        ct_volume=intensities,
+        segmentation_mask=labels,
+        mask_given=batch.mask_given,
+        input_ids=batch.input_ids,
+        attention_mask=batch.attention_mask,
+        token_type_ids=batch.token_type_ids,
+        region_tokens=batch.region_tokens,
+    )
+
+
+def autocast_for_inference(config: Config, device: torch.device) -> torch.autocast:
+    """The training precision on a GPU; on a CPU bf16 where training used it, else fp32 (fp16 is slow there)."""
+    precision = config.training.precision
+    dtype = torch.float16 if precision == "fp16" else torch.bfloat16
+    enabled = precision == "bf16" or (precision == "fp16" and device.type == "cuda")
+    return torch.autocast(device.type, dtype=dtype, enabled=enabled)
+
+
+@contextmanager
+def one_thread_each(device: torch.device) -> Iterator[None]:
+    """On a CPU every operation runs in one thread: sums are then taken in the same order on every machine's cores."""
+    threads = torch.get_num_threads()
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def to_numpy(tensor: Tensor) -> np.ndarray:
+    """The tensor as fp32 in this process's memory."""
+    array: np.ndarray = tensor.float().cpu().numpy()
+    return array

@@ -1,0 +1,158 @@
+"""Embeddings of whole pools: made once, shared among ranks, the same to the bit whatever their number."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from math import prod
+from typing import Literal
+
+import numpy as np
+import torch
+
+from vlm3d_ct.config import Config, config_to_mapping
+from vlm3d_ct.data.batch import Batch
+from vlm3d_ct.data.case import Case
+from vlm3d_ct.data.dataset import CaseDataset, evaluation_batches
+from vlm3d_ct.distributed import gather_objects, rank, world_size
+from vlm3d_ct.embeddings import NO_TEXT_GROUP, EmbeddingKey, EmbeddingSet, EmbeddingStore
+from vlm3d_ct.inference.device import autocast_for_inference, model_input, one_thread_each, to_numpy
+from vlm3d_ct.inference.encoder import Encoder
+from vlm3d_ct.log import progress, say
+from vlm3d_ct.models import ModelInput, Representations, VisionLanguageModel
+
+MaskUse = Literal["given", "predicted", "none"]
+"""How region masks guide the encoder: ``given`` (predicted where a case has none), always ``predicted``, or ``none``:
+every patch is told that it is background, and the region tokens see no patch."""
+CPU_BATCH_VOXELS = 1 << 24
+"""Largest batch on a CPU: one volume of 64x512x512. Several batches are embedded side by side there."""
+
+
+def embed_cases(
+    model: VisionLanguageModel,
+    config: Config,
+    dataset: CaseDataset,
+    device: torch.device,
+    provenance: dict[str, str],
+    masks: MaskUse = "given",
+) -> EmbeddingSet:
+    """Embed all cases of a data set, shared among the ranks; every rank gets all of them, in the data set's order.
+
+    The ranks share whole batches, and on a CPU every batch is embedded by one thread (several batches at a time): the
+    embeddings are the same to the bit whatever the number of ranks and threads. The cases are prepared already. The
+    model is put into evaluation mode and back.
+    """
+    was_training = model.training
+    model.eval()
+    own = _batches(dataset.cases, _batch_size(config, device))[rank() :: world_size()]
+    threads = torch.get_num_threads() if device.type == "cpu" else 1
+
+    def embed(batch: Batch) -> list[np.ndarray]:
+        batch = batch.to(device)
+        with torch.inference_mode(), autocast_for_inference(config, device):
+            embedded, _ = model(guided(model_input(batch, config, dataset.table), masks))
+        return [*_arrays(embedded), *_meta(batch)]
+
+    parts: list[list[np.ndarray]] = []
+    with (
+        progress("Embedding", total=sum(map(len, own))) as ticker,
+        one_thread_each(device),
+        ThreadPoolExecutor(threads) as pool,
+    ):
+        for group in range(0, len(own), threads):
+            numbers = own[group : group + threads]
+            for part in pool.map(embed, list(evaluation_batches(dataset, numbers))):
+                parts.append(part)
+                ticker.advance(len(part[0]))
+    model.train(was_training)
+    gathered = gather_objects(([number for numbers in own for number in numbers], parts))
+    order = np.argsort(np.concatenate([np.array(numbers, np.int64) for numbers, _ in gathered]))
+    columns = [np.concatenate(column)[order] for column in zip(*(p for _, each in gathered for p in each), strict=True)]
+    return EmbeddingSet(
+        case_ids=tuple(case.case_id for case in dataset.cases),
+        patient_ids=tuple(case.patient_id for case in dataset.cases),
+        volume=columns[0],
+        text=columns[1],
+        region_volume=columns[2],
+        region_text=columns[3],
+        region_mentions=columns[4],
+        region_groups=columns[5],
+        text_groups=np.where([bool(case.reports) for case in dataset.cases], columns[6], NO_TEXT_GROUP),
+        provenance=provenance,
+    )
+
+
+def embedding_key(encoder: Encoder, cases: Sequence[Case], masks: MaskUse) -> EmbeddingKey:
+    """What the embeddings of these cases depend on."""
+    settings = config_to_mapping(encoder.config)
+    files = [[*case.image_paths, *([case.mask_path] if case.mask_path else [])] for case in cases]
+    return EmbeddingKey(
+        weights=encoder.provenance["checkpoint_weights_sha256"],
+        settings=_hash_json([settings[part] for part in ("model", "text", "preprocess", "training")]),
+        preprocessing=encoder.provenance["preprocessing_fingerprint"],
+        cases=_hash_json([[case.kind, case.case_id, case.patient_id] for case in cases]),
+        texts=_hash_json([[[r.question, r.answer] for r in case.reports[:1]] for case in cases]),
+        sources=_hash_json([[[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in paths] for paths in files]),
+        masks=masks,
+    )
+
+
+def embed_once(
+    encoder: Encoder, dataset: CaseDataset, store: EmbeddingStore, *, masks: MaskUse = "given", recompute: bool = False
+) -> EmbeddingSet:
+    """The embeddings of a data set from the store, or made by all ranks and stored.
+
+    Raises:
+        DataError: the user named a file whose embeddings are stale or damaged, and did not ask to overwrite it.
+    """
+    key = embedding_key(encoder, dataset.cases, masks)
+    found = None
+    if not recompute:
+        found, line = store.read(key)
+        say(line)
+    if gather_objects(found is not None)[0] and found is not None:
+        return found
+    provenance = {**encoder.provenance, **key.as_provenance()}
+    embeddings = embed_cases(encoder.model, encoder.config, dataset, encoder.device, provenance, masks)
+    if rank() == 0:
+        store.write(embeddings)
+    return embeddings
+
+
+def _batches(cases: Sequence[Case], size: int) -> list[list[int]]:
+    """The numbers of all cases in batches of one kind, slices first: the same whatever the number of ranks."""
+    by_kind = [[i for i, case in enumerate(cases) if case.kind == kind] for kind in ("slice", "volume")]
+    return [numbers[start : start + size] for numbers in by_kind for start in range(0, len(numbers), size)]
+
+
+def _batch_size(config: Config, device: torch.device) -> int:
+    if device.type != "cpu":
+        return config.training.batch_size
+    return max(1, min(config.training.batch_size, CPU_BATCH_VOXELS // prod(config.preprocess.size)))
+
+
+def guided(inputs: ModelInput, masks: MaskUse) -> ModelInput:
+    """The same input with its masks used as asked."""
+    if masks == "given" or inputs.segmentation_mask is None:
+        return inputs
+    return replace(
+        inputs,
+        segmentation_mask=torch.zeros_like(inputs.segmentation_mask),
+        mask_given=torch.full_like(inputs.mask_given, masks == "none"),
+    )
+
+
+def _hash_json(value: object) -> str:
+    """SHA-256 of a value's JSON, its first 16 digits."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _arrays(embedded: Representations) -> tuple[np.ndarray, ...]:
+    return tuple(to_numpy(part) for part in embedded.tensors())
+
+
+def _meta(batch: Batch) -> tuple[np.ndarray, ...]:
+    return tuple(part.cpu().numpy() for part in (batch.region_mentions, batch.region_groups, batch.text_groups))
