@@ -22,6 +22,10 @@ COMMANDS = [
     ["train"],
     ["evaluate"],
     ["evaluate", "retrieval"],
+    ["evaluate", "zero-shot"],
+    ["evaluate", "regions"],
+    ["evaluate", "probe"],
+    ["evaluate", "compare"],
     ["inspect"],
 ]
 

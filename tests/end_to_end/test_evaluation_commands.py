@@ -6,11 +6,15 @@ import csv
 import json
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from commands import ROOT, free_port, run
+from threadpoolctl import threadpool_limits
 
 from tiny import tiny_config, write_checkpoint
 from vlm3d_ct.cli.main import run as main
@@ -62,6 +66,16 @@ def keep_texts(source: Path, folder: Path, names: set[str]) -> None:
     (folder / "cot" / "cot.json").write_text(json.dumps(kept))
 
 
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def written(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
@@ -86,7 +100,7 @@ def flags(checkpoint: Path, data: Path, output: Path, *more: str) -> list[str]:
             {"classes.csv", "predictions.csv", "wordings.csv", "thresholds.json", "pool_cases.txt"},
         ),
         ("zero_shot", "omniabnorm", ("--label_set", "omniabnorm", *FEW), {"classes.csv", "predictions.csv"}),
-        ("regions", "test", FEW, set()),
+        ("regions", "test", FEW, {"alignment.csv", "region_cases.csv"}),
         ("probe", "test", FEW, {"classes.csv", "predictions.csv", "pool_cases.txt"}),
     ],
     ids=["retrieval", "zero-shot", "zero-shot-omniabnorm", "regions", "probe"],
@@ -105,7 +119,8 @@ def test_one_and_two_ranks_and_a_second_run_write_the_same_bytes(
     more = tuple(str(folders.get(part, part)) if part == "validation" else part for part in more)
     name = kind.replace("_", "-")
     one, two = tmp_path / "one", tmp_path / "two"
-    assert main(["evaluate", name, *flags(checkpoint, folders[data], one, *more)]) == 0
+    with threadpool_limits(2), torch_threads(2):  # the ranks have one thread each
+        assert main(["evaluate", name, *flags(checkpoint, folders[data], one, *more)]) == 0
     first = written(one)
     assert first.keys() >= files | {"results.json", "report.html", "embeddings.npz"}
     assert main(["evaluate", name, *flags(checkpoint, folders[data], one, *more)]) == 0  # reuses the embeddings
@@ -313,6 +328,28 @@ def test_prompts_and_mapping_of_ones_own(
     assert list(found["classes"]["main"]) == ["Fluid"]
     assert found["prompts"]["main"] == "plain"
     assert found["pool"]["name"] == "data, patient_unique"
+
+
+def test_two_evaluations_are_put_side_by_side(
+    folder: Path, checkpoint: Path, config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    other = tmp_path / "other.pth"
+    model = write_checkpoint(other, config)
+    write_checkpoint(other, config, model={name: 1.1 * tensor for name, tensor in model.state_dict().items()})
+    for name, path in (("a", checkpoint), ("b", other)):
+        assert evaluate("retrieval", capsys, *flags(path, folder, tmp_path / name, *FEW))[0] == 0
+    for out in ("one", "two"):
+        both = (str(tmp_path / "a"), str(tmp_path / "b"), "--output_dir", str(tmp_path / out))
+        code, said = evaluate("compare", capsys, *both, *FEW)
+        assert code == 0, said
+        assert "image_to_text/MRR" in said
+    assert written(tmp_path / "one") == written(tmp_path / "two")
+    assert written(tmp_path / "one").keys() == {"results.json", "differences.csv", "report.html"}
+    metrics = results(tmp_path / "one")["metrics"]
+    assert metrics["image_to_text/MRR"]["runs"]["a"]["estimate"] == results(tmp_path / "a")["image_to_text"]["MRR"]
+    code, said = evaluate("compare", capsys, str(tmp_path / "a"), str(folder), "--output_dir", str(tmp_path / "o"))
+    assert (code, "no finished evaluation" in said) == (3, True)
+    assert not (tmp_path / "o").exists()
 
 
 def test_the_shims_of_the_plan_are_there():

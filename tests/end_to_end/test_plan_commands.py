@@ -146,7 +146,7 @@ def test_no_patient_of_the_training_is_in_the_pool(experiment: Path, results: di
     pool = (experiment / "exp_log/eval_results" / results["pool"]["cases_file"]).read_text().split()
     assert set(pool) == unseen
     assert len(unseen) == 6
-    assert results["provenance"]["left_out"] == {"patient seen in training": 38}
+    assert results["left_out"] == {"patient seen in training": 38}
 
 
 @pytest.mark.parametrize("stage", ["pretrain", "finetune"])

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Int8
 
 from vlm3d_ct.evaluation.charts import interval_bars, interval_curves
-from vlm3d_ct.evaluation.page import Facts, Page, Picture, Prose, Section, Table
+from vlm3d_ct.evaluation.page import Block, Facts, Page, Picture, Prose, Section, Table
 from vlm3d_ct.evaluation.probe import NUM_DRAWS, ProbeResult
 from vlm3d_ct.evaluation.results import (
     CASES_FILE,
@@ -24,6 +24,13 @@ from vlm3d_ct.evaluation.results import (
 from vlm3d_ct.evaluation.zero_shot import probability
 
 CLASSES_FILE, PREDICTIONS_FILE = "classes.csv", "predictions.csv"
+NOTE = (
+    "Probes are fitted on labels of other patients; the encoder is frozen. A share below 100 % is drawn "
+    f"{NUM_DRAWS} times: AUROC and average precision are means over the draws, beside them the lowest and the "
+    "highest AUROC; cases, classes and ECE are those of the first draw. A class of which only one kind of label "
+    "occurs cannot be fitted and counts as 0.5. In brackets 95 % intervals over patients of the test; the draws "
+    "stay. A probe says what embeddings hold, not what the encoder does with prompts."
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -118,24 +125,6 @@ def probe_page(evaluation: ProbeEvaluation) -> Page:
         for name, of_probe in evaluation.results.items()
         for share, found in of_probe.items()
     )
-    by_class = tuple(
-        (
-            name,
-            f"{evaluation.whole(probe).scored.classes[name].num_positive}",
-            *(format_interval(evaluation.whole(p).scored.classes[name].numbers["auroc"]) for p in evaluation.results),
-        )
-        for probe in list(evaluation.results)[:1]
-        for name in evaluation.names
-    )
-    last = list(evaluation.results)[-1]
-    bars = {name: evaluation.whole(last).scored.classes[name].numbers["auroc"] for name in evaluation.names}
-    note = (
-        "Probes are fitted on labels of other patients; the encoder is frozen. A share below 100 % is drawn "
-        f"{NUM_DRAWS} times: AUROC and average precision are means over the draws, beside them the lowest and the "
-        "highest AUROC; cases, classes and ECE are those of the first draw. A class of which only one kind of label "
-        "occurs cannot be fitted and counts as 0.5. In brackets 95 % intervals over patients of the test; the draws "
-        "stay. A probe says what embeddings hold, not what the encoder does with prompts."
-    )
     facts = (
         *evaluation.provenance.items(),
         ("fitted on", evaluation.fit_name),
@@ -154,22 +143,35 @@ def probe_page(evaluation: ProbeEvaluation) -> Page:
                 blocks=(
                     Picture(data_uri=curve, alt="macro AUROC by share of the labels"),
                     Table(header=header, rows=rows),
-                    Prose(text=note, soft=True),
+                    Prose(text=NOTE, soft=True),
                 ),
             ),
-            Section(
-                title="By class, with all labels",
-                blocks=(
-                    Picture(
-                        data_uri=interval_bars(bars, label="AUROC", chance=0.5),
-                        alt="AUROC by class",
-                        caption=f"AUROC, {last} probe.",
-                    ),
-                    Table(header=("class", "positive", *(f"AUROC, {p}" for p in evaluation.results)), rows=by_class),
-                ),
-            ),
+            Section(title="By class, with all labels", blocks=_by_class(evaluation)),
             Section(title="Provenance", blocks=(Facts(rows=facts),)),
         ),
+    )
+
+
+def _by_class(evaluation: ProbeEvaluation) -> tuple[Block, ...]:
+    """AUROC of every class with the largest share: bars of the last probe, and all probes in a table."""
+    whole = {name: evaluation.whole(name).scored.classes for name in evaluation.results}
+    last = list(whole)[-1]
+    rows = tuple(
+        (
+            name,
+            str(whole[last][name].num_positive),
+            *(format_interval(classes[name].numbers["auroc"]) for classes in whole.values()),
+        )
+        for name in evaluation.names
+    )
+    bars = {name: whole[last][name].numbers["auroc"] for name in evaluation.names}
+    return (
+        Picture(
+            data_uri=interval_bars(bars, label="AUROC", chance=0.5),
+            alt="AUROC by class",
+            caption=f"AUROC, {last} probe.",
+        ),
+        Table(header=("class", "positive", *(f"AUROC, {name}" for name in whole)), rows=rows),
     )
 
 

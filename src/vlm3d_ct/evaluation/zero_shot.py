@@ -215,7 +215,6 @@ def measure_classes(
 
     estimates = numbers(np.ones((1, len(labels))))
     blocks = [numbers(np.asarray(w, dtype=np.float64)) for w in resample(patient_ids, num_samples, seed)]
-    keys = list(estimates[0])
     classes = {}
     for column, name in enumerate(names):
         known = labels[:, column] >= 0
@@ -223,22 +222,14 @@ def measure_classes(
         classes[name] = ClassResult(
             num_cases=int(np.count_nonzero(known)),
             num_positive=int(np.count_nonzero(present)),
-            numbers={
-                key: _interval(
-                    estimates[column][key], [block[column][key] for block in blocks], _count(known, patient_ids)
-                )
-                for key in keys
-            },
+            numbers=_intervals(estimates[column], [block[column] for block in blocks], _count(known, patient_ids)),
             ece=expected_calibration_error(present, probable),
             brier=brier(present, probable),
             cuts=cuts[column],
         )
     return Scored(
         classes=classes,
-        macro={
-            key: _interval(_macro(estimates, key), [_macro(block, key) for block in blocks], len(set(patient_ids)))
-            for key in keys
-        },
+        macro=_intervals(_macro(estimates), [_macro(block) for block in blocks], len(set(patient_ids))),
         macro_ece=_mean_defined([found.ece for found in classes.values()]),
         num_auroc_classes=sum(bool(np.isfinite(found["auroc"][0])) for found in estimates),
         crg=_crg(labels, probabilities, cuts),
@@ -271,13 +262,16 @@ def _cuts(name: str, scoring: Scoring, thresholds: Thresholds | None) -> dict[st
     return {**FIXED_CUTS, **tuned}
 
 
-def _interval(
-    estimate: Float64[np.ndarray, " 1"], blocks: Sequence[Float64[np.ndarray, " _"]], num_patients: int
-) -> Interval:
-    value = float(estimate[0])
-    if not blocks:
-        return Interval(estimate=value, low=float("nan"), high=float("nan"))
-    return interval(value, np.concatenate(blocks), num_patients)
+def _intervals(
+    estimates: Mapping[str, Float64[np.ndarray, " 1"]],
+    blocks: Sequence[Mapping[str, Float64[np.ndarray, " _"]]],
+    num_patients: int,
+) -> dict[str, Interval]:
+    found = {}
+    for key, estimate in estimates.items():
+        samples = np.concatenate([block[key] for block in blocks]) if blocks else np.zeros(0)
+        found[key] = interval(float(estimate[0]), samples, num_patients)
+    return found
 
 
 def _count(chosen: Bool[np.ndarray, " n"], patient_ids: Sequence[str]) -> int:
@@ -285,14 +279,15 @@ def _count(chosen: Bool[np.ndarray, " n"], patient_ids: Sequence[str]) -> int:
     return len({patient for patient, use in zip(patient_ids, chosen.tolist(), strict=True) if use})
 
 
-def _macro(found: Sequence[Mapping[str, Float64[np.ndarray, " b"]]], key: str) -> Float64[np.ndarray, " b"]:
-    """Mean over the classes where the number is defined, in every sample."""
-    values = np.stack([of_class[key] for of_class in found])
-    defined = np.isfinite(values)
-    count = defined.sum(axis=0)
-    total = np.where(defined, values, 0.0).sum(axis=0)
-    mean: Float64[np.ndarray, " b"] = np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
-    return mean
+def _macro(found: Sequence[Mapping[str, Float64[np.ndarray, " b"]]]) -> dict[str, Float64[np.ndarray, " b"]]:
+    """Mean over the classes where a number is defined, in every sample."""
+    means = {}
+    for key in found[0]:
+        values = np.stack([of_class[key] for of_class in found])
+        defined = np.isfinite(values)
+        count, total = defined.sum(axis=0), np.where(defined, values, 0.0).sum(axis=0)
+        means[key] = np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
+    return means
 
 
 def _mean_defined(values: Sequence[float]) -> float:

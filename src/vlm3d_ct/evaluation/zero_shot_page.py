@@ -219,20 +219,28 @@ def _wordings(evaluation: ZeroShotEvaluation, shown: Sequence[str]) -> tuple[Blo
 
 
 def _confusion(evaluation: ZeroShotEvaluation, shown: Sequence[str]) -> Block:
-    """Of the cases with a finding (row), the share called positive for each class (column), by the ensemble."""
+    """Of the cases with a finding (row), the share called positive for each class (column), by the ensemble.
+
+    Where every case has exactly one class, the share for which the class of the column was chosen.
+    """
     columns = [evaluation.scores.table.classes.index(name) for name in shown]
-    limits = _limits(evaluation, "ensemble")
-    called = evaluation.scores.probabilities("ensemble") >= limits
+    if evaluation.top:
+        positive = evaluation.scores.positive
+        called = np.arange(positive.shape[1])[None, :] == positive.argmax(axis=1)[:, None]
+        caption = "Per cent of the cases of the class of the row for which that of the column was chosen."
+    else:
+        called = evaluation.scores.probabilities("ensemble") >= _limits(evaluation, "ensemble")
+        cut = "the tuned thresholds" if evaluation.tuned is not None else "0.5"
+        caption = (
+            f"Per cent of the cases with the finding of the row that are called positive for the column's, at {cut}."
+        )
     shares = np.full((len(columns), len(columns)), np.nan)
     for row, own in enumerate(columns):
         with_finding = evaluation.labels[:, own] == 1
         if with_finding.any():
             shares[row] = called[with_finding][:, columns].mean(axis=0)
-    uri = matrix_picture(shares, shown, shown, row_label="finding in the case", column_label="called positive for")
-    cut = "the tuned thresholds" if evaluation.tuned is not None else "0.5"
-    caption = (
-        f"Per cent of the cases with the finding of the row that are called positive for that of the column, at {cut}."
-    )
+    column_label = "class that was chosen" if evaluation.top else "called positive for"
+    uri = matrix_picture(shares, shown, shown, row_label="finding in the case", column_label=column_label)
     return Picture(data_uri=uri, alt="confusion by finding", caption=caption)
 
 
