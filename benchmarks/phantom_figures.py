@@ -121,20 +121,19 @@ SECTIONS = {
 }
 
 
-def render(counts: argparse.Namespace, parts: Sequence[str], hardware: str, day: datetime) -> str:
-    """The page of results."""
-    lines = [
-        f"# Phantom figures: {hardware}, {day:%Y-%m-%d}",
-        "",
-        f"`python benchmarks/phantom_figures.py`, vlm3d-ct {version('vlm3d-ct')}, Python {platform.python_version()}. "
+def sections(counts: argparse.Namespace, parts: Sequence[str], hardware: str, day: datetime) -> Iterator[str]:
+    """The page of results, a piece as soon as it is measured."""
+    numbers = ", ".join(f"{name} {getattr(counts, name)}" for name in ("small", "fine", "texts", "tissues"))
+    yield (
+        f"# Phantom figures: {hardware}, {day:%Y-%m-%d}\n\n"
+        f"`python benchmarks/phantom_figures.py`, vlm3d-ct {version('vlm3d-ct')}, Python {platform.python_version()}.\n"
         "The small grid is that of `--size small`; the fine grid has the findings of `--size full` on 96x208x208 "
-        "voxels. Counts: " + ", ".join(f"{name} {getattr(counts, name)}" for name in ("small", "fine", "texts")) + ".",
-    ]
+        f"voxels. Counts: {numbers}; for the lesions a third of them.\n"
+    )
     for part in parts:
         title, section = SECTIONS[part]
         say(title)
-        lines += ["", f"## {title}", "", *section(counts)]
-    return "\n".join(lines).rstrip("\n") + "\n"
+        yield "\n".join(("", f"## {title}", "", *section(counts))).rstrip("\n") + "\n"
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -151,11 +150,14 @@ def main(arguments: Sequence[str]) -> None:
     if "tissues" in counts.only and not Path(counts.realdata).is_dir():
         raise ConfigError(f"--realdata {counts.realdata}: is not a folder. Name it, or leave out tissues with --only.")
     day, hardware = datetime.now(UTC), hardware_name()
-    text = render(counts, counts.only, hardware, day)
+    pieces = []
+    for piece in sections(counts, counts.only, hardware, day):
+        print(piece, flush=True)
+        pieces.append(piece)
     path = result_path(Path(counts.results), "phantom_figures", hardware, day)
     path.parent.mkdir(exist_ok=True)
-    path.write_text(text, encoding="utf-8")
-    print(f"{text}\nwritten to {path}")
+    path.write_text("".join(pieces), encoding="utf-8")
+    print(f"written to {path}")
 
 
 if __name__ == "__main__":

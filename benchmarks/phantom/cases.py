@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -26,11 +26,15 @@ FINE_SHAPE = (96, 208, 208)
 
 @dataclass(frozen=True, kw_only=True)
 class DrawnCase:
-    """One phantom: who it is, how it was scanned, and the scan."""
+    """One phantom: who it is, how it is scanned, and the scan, which is painted when it is asked for."""
 
     subject: Subject
     acquisition: Acquisition
-    scan: Scan
+
+    @cached_property
+    def scan(self) -> Scan:
+        """What the scanner stores."""
+        return render(self.acquisition, self.subject)
 
     @property
     def labels(self) -> tuple[bool, ...]:
@@ -50,7 +54,7 @@ def draw_case(seed: int, index: int, grid: GridName, *, arterial: bool = False) 
     if grid == "fine":
         length = acquisition.view_z_mm
         acquisition = replace(acquisition, shape=FINE_SHAPE, slice_thickness_mm=length / FINE_SHAPE[0])
-    return DrawnCase(subject=subject, acquisition=acquisition, scan=render(acquisition, subject))
+    return DrawnCase(subject=subject, acquisition=acquisition)
 
 
 def healthy_scan(case: DrawnCase) -> Scan:
