@@ -176,6 +176,47 @@ def test_a_case_without_a_text_takes_part_where_none_is_needed(
     assert results(tmp_path / "z")["left_out"] == {}
 
 
+def test_pools_of_the_published_tree_hold_what_they_declare(
+    phantom_cohort: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    root = tmp_path / "tree" / "dataset"
+    sources = sorted((phantom_cohort / "ct_rate" / "volumes").iterdir())
+    names = ["valid_1_a_1", "valid_1_a_2", "valid_1_b_1", "valid_2_a_1", "valid_3_a_1"]
+    for name, source in zip(names, sources, strict=False):
+        patient, scan = name.rsplit("_", 2)[0], name.rsplit("_", 1)[0]
+        (root / "valid_fixed" / patient / scan).mkdir(parents=True, exist_ok=True)
+        shutil.copy2(source, root / "valid_fixed" / patient / scan / f"{name}.nii.gz")
+    texts = {
+        "valid_1_a_1": "A nodule.",
+        "valid_1_a_2": "A nodule.",
+        "valid_1_b_1": "Clear.",
+        "valid_2_a_1": "A nodule.",
+    }
+    for part, file, header, rows in (
+        ("radiology_text_reports", "validation_reports.csv", "VolumeName,Findings_EN", texts.items()),
+        ("metadata", "no_chest_valid.txt", "valid_2_a_1.nii.gz", ()),
+    ):
+        (root / part).mkdir()
+        (root / part / file).write_text("\n".join([header, *(f"{name}.nii.gz,{text}" for name, text in rows)]) + "\n")
+    expected = {
+        "all": ["valid_1_a_1", "valid_1_a_2", "valid_1_b_1", "valid_2_a_1"],
+        "first_reconstruction": ["valid_1_a_1", "valid_1_b_1", "valid_2_a_1"],
+        "chest_only": ["valid_1_a_1", "valid_1_b_1"],
+        "unique_text": ["valid_1_a_1", "valid_1_b_1"],
+        "patient_unique": ["valid_1_a_1", "valid_2_a_1"],
+    }
+    for pool, cases in expected.items():
+        more = ("--pool", pool, "--right", "scan", "--embeddings", str(tmp_path / "e.npz"), "--num_bootstraps", "0")
+        cache = ("--cache_dir", str(tmp_path / "cache"))
+        code, said = evaluate("retrieval", capsys, *flags(checkpoint, root.parent, tmp_path / pool, *more, *cache))
+        assert code == 0, said
+        assert (tmp_path / pool / "pool_cases.txt").read_text().split() == cases
+        found = results(tmp_path / pool)
+        assert found["pool"] == {"name": f"tree, {pool}", "size": len(cases), "cases_file": "pool_cases.txt"}
+        assert sum(found["left_out"].values()) == 5 - len(cases)
+        assert found["left_out"]["without a text"] == 1
+
+
 def test_names_match_whatever_their_case_and_ending(
     folder: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -24,7 +24,8 @@ POOL_RULES: dict[PoolName, str] = {
     "unique_text": "the first volume of every distinct text",
     "patient_unique": "the first volume of every patient",
 }
-"""What is in each pool, in words. CT-RATE's validation split has 3,039, 1,564, 1,551, 1,493 and 1,304 of them."""
+"""What is in each pool, in words. Published pools of CT-RATE's validation split: 3,039 (all), 1,564 (first
+reconstruction), 1,551 (chest only), 1,493 (equal findings removed; here it is the folder's texts that must differ)."""
 RIGHT_RULES: dict[RightItem, str] = {
     "own": "the case's own index only",
     "text": "any case with the identical text",
