@@ -140,10 +140,10 @@ def main(arguments: Sequence[str]) -> None:
     """Measure, write and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="some of the sections")
-    parser.add_argument("--small", type=int, default=1500, metavar="N", help="cases of the small grid")
-    parser.add_argument("--fine", type=int, default=600, metavar="N", help="cases of the fine grid")
+    parser.add_argument("--small", type=int, default=1200, metavar="N", help="cases of the small grid")
+    parser.add_argument("--fine", type=int, default=300, metavar="N", help="cases of the fine grid")
     parser.add_argument("--texts", type=int, default=10_000, metavar="N", help="reports")
-    parser.add_argument("--tissues", type=int, default=80, metavar="N", help="phantoms compared with real scans")
+    parser.add_argument("--tissues", type=int, default=160, metavar="N", help="phantoms compared with real scans")
     parser.add_argument("--realdata", default="../shared/realdata", metavar="DIR", help="folder of the real scans")
     parser.add_argument("--results", default=str(RESULTS), metavar="DIR", help="where the page is written")
     counts = parser.parse_args(arguments)

@@ -2,7 +2,8 @@
 
 A real scan is one patient, a phantom cohort is many. The mean of the real scans that show a tissue is compared with the
 mean of the cohort, and the spread within a tissue likewise. Blood is as bright as the contrast medium makes it: the
-heart is compared with that of the phantoms whose aorta is nearest to the scanned patient's.
+heart is compared with that of the phantoms whose blood, in the aorta and in the chambers, is nearest to the scan's: the
+bolus reaches the right and the left heart at different times.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from vlm3d_ct.volumes.nifti import read_mask, read_volume
 
 MEAN_LIMIT_HU, SPREAD_LIMIT = 30.0, 2.0
 NEAREST = 8
-"""Phantoms that are compared with a scan by their aorta."""
+"""Phantoms whose hearts are compared with a scan's."""
 FEWEST_VOXELS = 300
 LUNG_HU, FAT_HU, MUSCLE_HU = (-1010, -500), (-160, -50), (-30, 130)
 AIR_HU, LEAST_LUNG = -960, 0.03
@@ -152,7 +153,7 @@ def measure(folder: Path, seed: int, count: int) -> list[Comparison]:
 def compare(
     tissue: str, real: Sequence[dict[str, Level | None]], drawn: Sequence[dict[str, Level | None]]
 ) -> Comparison:
-    """One tissue; the heart with the phantoms whose aorta's upper quartile is nearest: clots in it do not count."""
+    """One tissue; the heart with the phantoms whose blood is nearest: the upper quartiles of aorta and heart."""
     scans = [scan for scan in real if scan.get(tissue) is not None]
     chosen = list(drawn)
     if tissue == "heart":
@@ -172,13 +173,14 @@ def compare(
 def _nearest(
     scan: dict[str, Level | None], drawn: Sequence[dict[str, Level | None]]
 ) -> Sequence[dict[str, Level | None]]:
-    aorta = scan.get("aorta")
-    if aorta is None:
+    if scan.get("aorta") is None:
         return []
 
     def distance(case: dict[str, Level | None]) -> float:
-        own = case["aorta"]
-        return float("inf") if own is None else abs(own.upper_hu - aorta.upper_hu)
+        pairs = [(case[place], scan.get(place)) for place in ("aorta", "heart")]
+        return sum(
+            float("inf") if own is None or other is None else abs(own.upper_hu - other.upper_hu) for own, other in pairs
+        )
 
     return sorted(drawn, key=distance)[:NEAREST]
 

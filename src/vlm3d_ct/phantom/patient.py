@@ -258,7 +258,7 @@ def _draw_blood(rng: np.random.Generator, phase: Phase) -> Blood:
         left = tissue.VENOUS_PHASE_BLOOD + rng.uniform(-25, 35)
         right, upper, lower = (left * rng.uniform(low, 1.0) for low in (0.94, 0.85, 0.8))
         return Blood(left=left, right=right, upper_veins=upper, lower_veins=lower)
-    left = tissue.ARTERIAL_PHASE_BLOOD + rng.uniform(-90, 150)
+    left = tissue.ARTERIAL_PHASE_BLOOD + rng.uniform(-90, 230)
     return Blood(
         left=left,
         right=left * rng.uniform(0.6, 1.1),

@@ -8,7 +8,8 @@
 - Muscle 48 at 50 years, falling with age, 10 to 64: 39 with a spread of 12 beside T12 (Giraudo et al., PLoS One 16,
   2021).
 - Blood 31 to 53: 40 to 50 without, 25 to 37 with anaemia (Sci Rep 12, 2022, 21380).
-- Enhanced aorta 140 to 200 in the late phase, 270 to 510 in angiography: Bae, Radiology 256 (2010).
+- Enhanced aorta 140 to 200 in the late phase, 270 to 590 in angiography: Bae, Radiology 256 (2010), and the scan of
+  `docs/phantom.md`.
 - Liver 57, less by fat: 58.8 with a spread of 10.8 in 3,357 adults, 6 % of them at 40 or below (Boyce et al., AJR 194,
   2010). Spleen 48: 1 to 18 below the liver (Park et al., Radiology 258, 2011). Kidney 32: 20 to 40 (Buzug, 2008).
 - Spongy bone of vertebrae: 226 at 27 years, 2.2 less each year (Jang et al., Radiology 291, 2019).

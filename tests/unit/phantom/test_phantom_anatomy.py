@@ -134,7 +134,9 @@ def test_lungs_heart_bone_muscle_and_fat_measure_as_in_real_scans() -> None:
         # as dense blood, as large a heart and as old a spine as those of the other scan
         blood = Blood(left=509.0, right=509.0, upper_veins=509.0, lower_veins=60.0)
         heart = replace(patient.heart, half_mm=(66.0, 50.0, 52.0))
-        other = replace(patient, phase="arterial", blood=blood, heart=heart, sponge_hu=115.0, visceral_fat=0.3)
+        other = replace(
+            patient, phase="arterial", blood=blood, heart=heart, sponge_hu=115.0, cortex=1.0, visceral_fat=0.3
+        )
         canvas, hu = painted_noisily(other, index)
         measured["heart"].append(hu[(canvas.labels == HEART) & (hu > -20)])
         measured["vertebra"].append(hu[(canvas.labels == SPINE) & beside_the_discs_and_the_canal(other, SCANNED)])
