@@ -1,7 +1,7 @@
 """Measures what `docs/phantom.md` says of the phantoms: truth in the voxels, shortcuts, HU, speed, texts, bytes.
 
-Writes benchmarks/results/phantom_figures_<hardware>_<yyyymm>.md and prints it. The counts of the published table take
-about half an hour on two cores; smaller ones give wider errors.
+Writes benchmarks/results/phantom_figures_<hardware>_<yyyymm>.md and prints it. The default counts take long on two
+cores; smaller ones give wider errors, and --only measures a part.
 """
 
 from __future__ import annotations

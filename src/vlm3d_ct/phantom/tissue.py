@@ -78,7 +78,6 @@ BULLA_WALL = 45.0
 NODULE = 60.0
 CALCIFIED_NODULE = 420.0
 LYMPH_NODE = 42.0
-CALCIUM = 900.0
 METAL = 2800.0
 GAS = -900.0
 """Gas in the stomach or a hernia, not quite air because of froth and partial volume."""
