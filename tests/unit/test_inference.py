@@ -47,7 +47,7 @@ def test_one_scan_alone_gets_the_embedding_that_it_has_in_a_pool(config: Config,
     np.testing.assert_allclose(np.linalg.norm(pool.volume, axis=-1), 1, rtol=1e-5)
     encoder.model.eval()
     for row, case in enumerate(cases[:3]):
-        alone = encoder.embed_volume(case.image_paths[0], case.mask_path)
+        alone = encoder.embed_volume(case.image_paths[0], case.mask_paths[0])
         np.testing.assert_allclose(alone, pool.volume[row], atol=2e-5)
     answers = encoder.embed_text([case.reports[0].answer for case in cases if not case.reports[0].question])
     np.testing.assert_allclose(answers, pool.text[3:], atol=2e-5)
@@ -161,7 +161,7 @@ def test_a_case_without_a_text_is_embedded_and_marked(encoder: Encoder, config: 
 
 
 def test_masks_are_used_as_asked(encoder: Encoder, config: Config, cases: tuple[Case, ...]):
-    case = next(case for case in cases if case.kind == "volume" and case.mask_path is not None)
+    case = next(case for case in cases if case.kind == "volume" and case.mask_paths)
     given, predicted, none = (embed(encoder, config, [case], masks) for masks in ("given", "predicted", "none"))
     alone = encoder.embed_volume(case.image_paths[0])
     np.testing.assert_allclose(predicted.volume[0], alone, atol=2e-5)

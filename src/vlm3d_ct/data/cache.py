@@ -128,7 +128,7 @@ def read_entry_header(path: Path) -> dict[str, Any]:
 
 def _sources(case: Case) -> list[list[Any]]:
     """[name, bytes, time of change in ns] of every file that a case is made from, and how its mask is read."""
-    paths = [*dict.fromkeys(case.image_paths), *([case.mask_path] if case.mask_path else [])]
+    paths = [*dict.fromkeys(case.image_paths), *case.mask_paths]
     states = [(path.name, path.stat()) for path in paths]
     return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in states] + [[case.mask_labels, 0, 0]]
 

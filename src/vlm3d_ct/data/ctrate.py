@@ -65,7 +65,7 @@ def read_plan_volumes(directory: Path, records: Iterable[TextRecord]) -> Part:
     reports = {key: text.reports for key, text in texts.items()}
     cases, without_text, case_problems = match_cases(volumes, masks, reports, "regions")
     problems += case_problems + _orphans(volumes, masks, texts)
-    with_mask = sum(case.mask_path is not None for case in cases)
+    with_mask = sum(bool(case.mask_paths) for case in cases)
     num_reports = sum(len(case.reports) for case in cases)
     return Part(
         cases=tuple(cases),
@@ -98,7 +98,7 @@ def match_cases(
             patient_id=volume_patient(case_id),
             kind="volume",
             image_paths=(path,),
-            mask_path=masks.get(key),
+            mask_paths=(masks[key],) if key in masks else (),
             mask_labels=mask_labels,
             reports=tuple(reports.get(key, ())),
             split=split,

@@ -67,7 +67,7 @@ def read_ctrate_tree(root: Path) -> Part:
         notes.append(f"{name}_fixed: {len(volumes)} volumes, {len(found)} with text")
         if len(chest) < len(volumes):
             notes.append(f"{len(volumes) - len(chest)} left out as they show no chest")
-    notes.append(f"{sum(case.mask_path is not None for case in cases)} with a TotalSegmentator mask")
+    notes.append(f"{sum(bool(case.mask_paths) for case in cases)} with a TotalSegmentator mask")
     return Part(
         cases=tuple(cases),
         problems=tuple(problems),

@@ -38,7 +38,7 @@ def read_plan_slices(directory: Path, records: Iterable[TextRecord]) -> Part:
             problems.extend(error.problems)
     images = directory / "images"
     num_images = sum(1 for entry in images.iterdir() if not entry.name.startswith(".")) if images.is_dir() else 0
-    with_mask = sum(case.mask_path is not None for case in cases.values())
+    with_mask = sum(bool(case.mask_paths) for case in cases.values())
     return Part(
         cases=tuple(cases[case_id] for case_id in sorted(cases)),
         problems=tuple(problems),
@@ -58,7 +58,7 @@ def _read_case(directory: Path, record: TextRecord) -> Case:
         patient_id=slice_patient(case_id),
         kind="slice",
         image_paths=_image_paths(directory, record, case_id),
-        mask_path=_mask_path(directory, record, case_id),
+        mask_paths=_mask_paths(directory, record, case_id),
         mask_labels="lesion",
         reports=(report,),
         category=category.strip() or None if isinstance(category, str) else None,
@@ -107,11 +107,12 @@ def _position(path: Path) -> int | None:
     return (-int(digits) if sign else int(digits)) if digits.isdecimal() and len(digits) < 6 else None
 
 
-def _mask_path(directory: Path, record: TextRecord, case_id: str) -> Path | None:
+def _mask_paths(directory: Path, record: TextRecord, case_id: str) -> tuple[Path, ...]:
     stated = _named_path(directory, record, "mask_path")
     if stated is None:
-        return _first_file(directory / "masks" / case_id)
+        own = _first_file(directory / "masks" / case_id)
+        return () if own is None else (own,)
     if not stated.is_file():
         message, remedy = "The mask is not there.", "Add the mask or remove the field."
         raise DataError(record.problem("missing-mask", "mask_path", str(stated), message, remedy))
-    return stated
+    return (stated,)

@@ -11,16 +11,12 @@ from pathlib import Path
 
 from vlm3d_ct.data.cache import Cache
 from vlm3d_ct.data.case import Case
+from vlm3d_ct.data.load import load_and_preprocess
 from vlm3d_ct.data.workers import map_cases
-from vlm3d_ct.errors import ConfigError, DataError, Problem
+from vlm3d_ct.errors import ConfigError, Problem
 from vlm3d_ct.log import progress, say
-from vlm3d_ct.text.regions import load_region_table
-from vlm3d_ct.volumes.nifti import read_mask, read_volume
-from vlm3d_ct.volumes.preprocess import Prepared, Preprocess
-from vlm3d_ct.volumes.slices import SliceStack, read_lesion_mask, read_slices
-from vlm3d_ct.volumes.volume import RegionMask, Volume
+from vlm3d_ct.volumes.preprocess import Preprocess
 
-TOTALSEGMENTATOR_LABELS = 117
 COMPRESSED_SHARE = 0.6
 """Size of an entry against its voxels: 0.56-0.59 measured on a thoracic CT at 64x512x512, with and without noise."""
 
@@ -83,51 +79,6 @@ def prepare_cases(
         unusable=tuple(unusable),
         problems=tuple(problems),
     )
-
-
-def load_and_preprocess(case: Case, preprocess: Preprocess) -> Prepared:
-    """Read a case with all checks and bring it to the encoder's input size.
-
-    Raises:
-        DataError: with every problem of the case's files.
-    """
-    loaded, mask = load_case(case)
-    return preprocess.slices(loaded) if isinstance(loaded, SliceStack) else preprocess(loaded, mask)
-
-
-def load_case(case: Case) -> tuple[Volume | SliceStack, RegionMask | None]:
-    """Read a case's image and mask with all checks; a mask is in region ids whatever labels its file has.
-
-    Raises:
-        DataError: with every problem of both files.
-    """
-    if case.kind == "slice":
-        grey = read_slices(case.image_paths)
-        lesion = None if case.mask_path is None else read_lesion_mask(case.mask_path, grey)
-        return SliceStack(grey=grey, lesion=lesion), None
-    problems: list[Problem] = []
-    volume = mask = None
-    try:
-        volume = read_volume(case.image_paths[0])
-    except DataError as error:
-        problems.extend(error.problems)
-    try:
-        mask = _load_region_mask(case, volume)
-    except DataError as error:
-        problems.extend(error.problems)
-    if problems or volume is None:
-        raise DataError(problems)
-    return volume, mask
-
-
-def _load_region_mask(case: Case, volume: Volume | None) -> RegionMask | None:
-    if case.mask_path is None:
-        return None
-    table = load_region_table()
-    if case.mask_labels == "regions":
-        return read_mask(case.mask_path, like=volume, max_label=table.num_regions)
-    mask = read_mask(case.mask_path, like=volume, max_label=TOTALSEGMENTATOR_LABELS)
-    return RegionMask(labels=table.totalsegmentator_lookup()[mask.labels], source=mask.source)
 
 
 def _prepare_one(case: Case, *, preprocess: Preprocess, cache: Cache) -> None:

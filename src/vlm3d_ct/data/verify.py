@@ -10,7 +10,7 @@ from typing import Any
 
 from vlm3d_ct.data.case import Case
 from vlm3d_ct.data.layout import read_cases
-from vlm3d_ct.data.prepare import load_case
+from vlm3d_ct.data.load import load_case
 from vlm3d_ct.data.workers import map_cases
 from vlm3d_ct.errors import Problem
 from vlm3d_ct.log import progress

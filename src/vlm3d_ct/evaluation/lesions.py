@@ -184,7 +184,7 @@ def _volume_phrases(case: Case, truth: _Truth) -> tuple[list[LesionPhrase], int]
 
 
 def _slice_phrases(case: Case) -> list[LesionPhrase]:
-    if case.mask_path is None or not case.reports:
+    if not case.mask_paths or not case.reports:
         return []
     return [
         LesionPhrase(

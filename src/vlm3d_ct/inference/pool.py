@@ -88,7 +88,7 @@ def embed_cases(
 def embedding_key(encoder: Encoder, cases: Sequence[Case], masks: MaskUse) -> EmbeddingKey:
     """What the embeddings of these cases depend on."""
     settings = config_to_mapping(encoder.config)
-    files = [[*case.image_paths, *([case.mask_path] if case.mask_path else [])] for case in cases]
+    files = [[*case.image_paths, *case.mask_paths] for case in cases]
     return EmbeddingKey(
         weights=encoder.provenance["checkpoint_weights_sha256"],
         settings=_hash_json([settings[part] for part in ("model", "text", "preprocess", "training")]),

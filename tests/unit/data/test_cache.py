@@ -100,14 +100,13 @@ def test_an_entry_is_current_until_its_sources_change(cache: Cache, case: Case) 
     assert not cache.is_current(case)
     cache.write(case, _prepared())
     assert cache.is_current(case)
-    assert not cache.is_current(replace(case, mask_path=None))
+    assert not cache.is_current(replace(case, mask_paths=()))
     assert not cache.is_current(replace(case, mask_labels="totalsegmentator"))
     os.utime(case.image_paths[0], ns=(0, 1))
     assert not cache.is_current(case)
     cache.write(case, _prepared())
     assert cache.is_current(case)
-    assert case.mask_path is not None
-    case.mask_path.write_bytes(b"another")
+    case.mask_paths[0].write_bytes(b"another")
     assert not cache.is_current(case)
 
 

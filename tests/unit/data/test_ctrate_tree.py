@@ -61,7 +61,7 @@ def test_the_published_tree_is_recognised_from_both_of_its_roots(tmp_path: Path)
         ("train_2_a_1", "train_2", "train", "totalsegmentator"),
         ("valid_1_a_1", "valid_1", "validation", "totalsegmentator"),
     ]
-    assert [case.mask_path is not None for case in index.cases] == [True, True, True, False]
+    assert [bool(case.mask_paths) for case in index.cases] == [True, True, True, False]
 
 
 def test_the_text_is_the_report_else_the_vqa(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def test_a_folder_of_volumes_in_the_plans_layout(tmp_path: Path) -> None:
         "regions",
     )
     assert case.image_paths == (tmp_path / "volumes" / "train_2_a_1.nii.gz",)
-    assert case.mask_path == tmp_path / "masks" / "train_2_a_1.nii.gz"
+    assert case.mask_paths == (tmp_path / "masks" / "train_2_a_1.nii.gz",)
     assert case.reports[0].answer == "Findings of train_2_a_1."
     assert case.split is None
 
@@ -55,7 +55,7 @@ def test_a_volume_without_mask_is_a_case(tmp_path: Path) -> None:
     write_records(tmp_path, [volume_record("scan")])
     index = read_cases(tmp_path)
     assert index.problems == ()
-    assert index.cases[0].mask_path is None
+    assert index.cases[0].mask_paths == ()
     assert "0 with a mask" in index.description
 
 
@@ -71,7 +71,7 @@ def test_a_folder_of_slices_in_the_plans_layout(tmp_path: Path) -> None:
         "lesion",
     )
     assert [path.stem for path in case.image_paths] == ["-1", "0", "1", "1"]
-    assert case.mask_path == tmp_path / "masks" / "970_1_0_177.jpg"
+    assert case.mask_paths == (tmp_path / "masks" / "970_1_0_177.jpg",)
     assert len(case.reports[0].steps) == 2
 
 
@@ -99,7 +99,7 @@ def test_a_slice_may_be_one_file_with_any_ending(tmp_path: Path) -> None:
     write_records(tmp_path, [record])
     (case,) = read_cases(tmp_path).cases
     assert case.image_paths == (tmp_path / "images" / "c_1.jpeg",) * 4
-    assert case.mask_path is None
+    assert case.mask_paths == ()
 
 
 def test_batches_of_records_may_lie_beside_the_images(tmp_path: Path) -> None:

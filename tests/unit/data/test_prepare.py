@@ -16,7 +16,8 @@ from data_folders import SPACING_MM, volume_record, write_ctrate, write_omniabno
 from vlm3d_ct.data.cache import Cache
 from vlm3d_ct.data.case import Case
 from vlm3d_ct.data.layout import read_cases
-from vlm3d_ct.data.prepare import load_and_preprocess, load_case, prepare_cases
+from vlm3d_ct.data.load import load_and_preprocess, load_case
+from vlm3d_ct.data.prepare import prepare_cases
 from vlm3d_ct.data.workers import map_cases
 from vlm3d_ct.errors import ConfigError, DataError
 from vlm3d_ct.text.regions import load_region_table

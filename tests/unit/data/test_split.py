@@ -18,7 +18,7 @@ def _case(patient: int, scan: int = 1) -> Case:
         patient_id=f"train_{patient}",
         kind="volume",
         image_paths=(Path(f"train_{patient}_a_{scan}.nii.gz"),),
-        mask_path=None,
+        mask_paths=(),
         mask_labels="regions",
         reports=(),
     )

@@ -58,9 +58,9 @@ def test_every_stated_lesion_of_a_volume_is_in_exactly_one_phrase(phantom_cohort
 def test_a_slice_is_one_phrase_under_its_category(phantom_cohort, cases):
     slices = [case for case in cases if case.kind == "slice"]
     phrases, left_out = find_lesion_phrases(phantom_cohort, slices)
-    assert [phrase.case_id for phrase in phrases] == [case.case_id for case in slices if case.mask_path]
+    assert [phrase.case_id for phrase in phrases] == [case.case_id for case in slices if case.mask_paths]
     assert {phrase.finding for phrase in phrases} <= {case.category for case in slices}
-    assert sum(left_out.values()) == sum(case.mask_path is None for case in slices)
+    assert sum(left_out.values()) == sum(not case.mask_paths for case in slices)
 
 
 def test_a_folder_without_truth_has_no_phrases_and_says_so(tmp_path, cases):

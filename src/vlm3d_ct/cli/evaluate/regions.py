@@ -115,14 +115,14 @@ def _choose_masks(parsed: argparse.Namespace) -> tuple[str, ...]:
     if parsed.masks is not None:
         return tuple(dict.fromkeys(parsed.masks))
     index = read_cases(existing_directory("--data_dir", parsed.data_dir))
-    any_mask = any(case.mask_path is not None for case in index.cases if case.kind == "volume")
+    any_mask = any(case.mask_paths for case in index.cases if case.kind == "volume")
     return tuple(MASKS) if any_mask else tuple(name for name in MASKS if name != "true")
 
 
 def _choose_cases(prepared: Prepared, *, need_mask: bool) -> tuple[Int64[np.ndarray, " n"], dict[str, int]]:
     """The cases that are compared, the same under every use of the masks, and how many are not."""
     has_text = prepared.embeddings.has_text
-    has_mask = np.array([case.mask_path is not None for case in prepared.cases])
+    has_mask = np.array([bool(case.mask_paths) for case in prepared.cases])
     chosen = has_text & has_mask if need_mask else has_text
     left_out = {
         NO_TEXT: int(np.count_nonzero(~has_text)),
