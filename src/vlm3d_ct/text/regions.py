@@ -20,6 +20,10 @@ from vlm3d_ct.errors import ConfigError
 
 RegionId = Annotated[int, Field(ge=1, le=255)]
 Synonym = Annotated[str, Field(pattern=r"^\w+\*?( \w+\*?)*$")]
+Structure = Annotated[str, Field(pattern=r"^\w+( \w+)*( ?#)?$")]
+MOST_NUMBERED = 12
+"""Numbers that a # in a structure's name stands for: 1 to this; no row of ribs or vertebrae is longer."""
+TotalSegmentatorVersion = Literal[1, 2]
 
 
 @checked_dataclass(frozen=True, kw_only=True, config={"extra": "forbid"})
@@ -34,8 +38,8 @@ class Region:
         mirror: id of its partner on the other side; None for unsided regions, and where there is no partner.
         mirrored_as: for a sided region without partner: the label that its voxels take in a mirrored mask.
         lobe: which pulmonary lobe of its side it is; None for everything else.
-        totalsegmentator: the labels of TotalSegmentator v2 (task ``total``) that make it.
-        derived: whether it is made, in whole or in part, from other regions because no source labels it.
+        structures: the anatomical structures that make it, besides the one of its name (notation: ``regions.yaml``).
+        derived: whether it is made, in whole or in part, from other regions where the source does not label it.
     """
 
     id: RegionId
@@ -45,8 +49,17 @@ class Region:
     mirror: RegionId | None = None
     mirrored_as: RegionId | None = None
     lobe: Literal["upper", "middle", "lower"] | None = None
-    totalsegmentator: tuple[RegionId, ...] = ()
+    structures: tuple[Structure, ...] = ()
     derived: bool = False
+
+    @property
+    def structure_names(self) -> tuple[str, ...]:
+        """Every structure that makes it, in lower case, numbers written out; its own name is the first."""
+        names = [self.name.casefold()]
+        for structure in self.structures:
+            numbers = range(1, MOST_NUMBERED + 1) if "#" in structure else (0,)
+            names += [structure.casefold().replace("#", str(number)) for number in numbers]
+        return tuple(names)
 
 
 @checked_dataclass(frozen=True, kw_only=True, config={"extra": "forbid"})
@@ -81,11 +94,16 @@ class RegionTable:
         """How many regions there are, background not counted."""
         return len(self.regions)
 
-    def totalsegmentator_lookup(self) -> UInt8[np.ndarray, "256"]:
-        """Region id of each TotalSegmentator v2 label; 0 where the label is in no region."""
+    @property
+    def structures(self) -> dict[str, int]:
+        """Region id of each anatomical structure by its name, in lower case."""
+        return {name: region.id for region in self.regions for name in region.structure_names}
+
+    def totalsegmentator_lookup(self, version: TotalSegmentatorVersion = 2) -> UInt8[np.ndarray, "256"]:
+        """Region id of each label of TotalSegmentator's task ``total``; 0 where the label is in no region."""
         lookup = np.zeros(256, np.uint8)
-        for region in self.regions:
-            lookup[list(region.totalsegmentator)] = region.id
+        for label, name in enumerate(totalsegmentator_classes(version), start=1):
+            lookup[label] = self.structures.get(name.replace("_", " ").casefold(), 0)
         return lookup
 
     def mirror_lookup(self) -> UInt8[np.ndarray, " labels"]:
@@ -132,6 +150,13 @@ def load_region_table(path: Path | None = None) -> RegionTable:
     return RegionTable(regions=table.regions, groups=table.groups)
 
 
+@cache
+def totalsegmentator_classes(version: TotalSegmentatorVersion) -> tuple[str, ...]:
+    """The classes of TotalSegmentator's task ``total`` in the order of their labels; the first is label 1."""
+    source = resources.files("vlm3d_ct.text").joinpath("totalsegmentator.yaml")
+    return tuple(yaml.safe_load(source.read_text(encoding="utf-8"))[f"version_{version}"])
+
+
 def _breaches(table: _TableFile) -> Iterator[str]:
     ids = [region.id for region in table.regions]
     if ids != list(range(1, len(ids) + 1)):
@@ -141,7 +166,7 @@ def _breaches(table: _TableFile) -> Iterator[str]:
     synonyms = [region.synonyms for region in table.regions] + [group.synonyms for group in table.groups]
     for what, values in (
         ("region name", [region.name.casefold() for region in table.regions]),
-        ("TotalSegmentator label", [label for region in table.regions for label in region.totalsegmentator]),
+        ("structure", [name for region in table.regions for name in region.structure_names]),
         ("lobe", [(region.side, region.lobe) for region in table.regions if region.lobe]),
         ("synonym", [phrase for phrases in synonyms for phrase in phrases]),
     ):

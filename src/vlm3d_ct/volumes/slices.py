@@ -1,4 +1,4 @@
-"""Reading a 2D case: an axial slice with its neighbours, exported as grey JPEG, and its lesion mask."""
+"""Reading a 2D case: a slice with its neighbours, exported as grey JPEG, and its lesion masks."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
+from vlm3d_ct.errors import DataError, Problem
 from vlm3d_ct.volumes.faults import fault
 
 MAX_SIDE = 4096
 """Largest accepted width and height of a slice."""
+HALF_WHITE = 128
 _FORMATS = ("JPEG", "PNG")
 _COPY_AGAIN = "Export or copy the image again."
 
@@ -51,18 +53,39 @@ def read_slices(image_paths: Sequence[Path]) -> UInt8[np.ndarray, "s y x"]:
     return np.stack([read[path] for path in image_paths])
 
 
-def read_lesion_mask(path: Path, like: UInt8[np.ndarray, "s y x"]) -> UInt8[np.ndarray, "y x"]:
-    """Read a lesion mask, binarised at half because JPEG blurs it: 1 lesion, 0 elsewhere.
+def read_lesion_masks(paths: Sequence[Path], like: UInt8[np.ndarray, "s y x"]) -> UInt8[np.ndarray, "y x"]:
+    """Read the lesion masks of one image as one: 1 where any of them is at least half white, 0 elsewhere.
+
+    JPEG blurs a mask, so half of 255 is its border. A mask that is all black says that there is no lesion.
 
     Raises:
-        DataError: the mask is missing, damaged, or not of the shape of the slices ``like``.
+        DataError: with every problem of the masks: missing, damaged, not of the shape of the slices ``like``, or grey
+            everywhere but nowhere half white, as where classes are numbered 1, 2, 3.
     """
+    lesion = np.zeros(like.shape[1:], dtype=np.uint8)
+    problems: list[Problem] = []
+    for path in paths:
+        try:
+            np.maximum(lesion, _read_lesion(path, like), out=lesion)
+        except DataError as error:
+            problems += error.problems
+    if problems:
+        raise DataError(problems)
+    return lesion
+
+
+def _read_lesion(path: Path, like: UInt8[np.ndarray, "s y x"]) -> UInt8[np.ndarray, "y x"]:
     grey = _read_grey(path)
     if grey.shape != like.shape[1:]:
         value = f"{grey.shape[1]}x{grey.shape[0]} for {like.shape[2]}x{like.shape[1]}"
         message = "The mask is not of its slice's size."
         raise fault("mask-shape", path, "size", value, message, "Make the mask again from this very slice.")
-    return (grey >= 128).astype(np.uint8)
+    greatest = int(grey.max())
+    if 0 < greatest < HALF_WHITE:
+        message = f"A lesion is white (at least {HALF_WHITE} of 255); nothing in this mask is."
+        remedy = "Write 255 where a lesion is and 0 elsewhere."
+        raise fault("lesion-scale", path, "pixels", f"0..{greatest}", message, remedy)
+    return (grey >= HALF_WHITE).astype(np.uint8)
 
 
 def _read_grey(path: Path) -> UInt8[np.ndarray, "y x"]:

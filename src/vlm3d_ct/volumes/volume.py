@@ -28,7 +28,19 @@ class Volume:
 
 @dataclass(frozen=True, kw_only=True)
 class RegionMask:
-    """Region ids on the grid of a `Volume`, in the same canonical axes: 0 background, 1..20 by the region table."""
+    """Region ids on the grid of a `Volume`, in the same canonical axes.
+
+    Attributes:
+        labels: 0 background, 1..20 by the region table.
+        source: the file, or the folder of files, that it came from; for messages only.
+        unknown: names of structures that came with it and that the region table does not know.
+    """
 
     labels: UInt8[np.ndarray, "z y x"]
     source: Path
+    unknown: tuple[str, ...] = ()
+
+    @property
+    def present(self) -> tuple[int, ...]:
+        """The labels that occur, 0 not counted, in order."""
+        return tuple(int(label) for label in np.flatnonzero(np.bincount(self.labels.ravel())) if label)
