@@ -11,23 +11,26 @@ from torch import Tensor
 
 from vlm3d_ct.config import AugmentConfig
 from vlm3d_ct.data.batch import Batch, Change
-from vlm3d_ct.data.case import Kind
+from vlm3d_ct.data.case import Case
 from vlm3d_ct.seeding import derive_seed, random_stream
 from vlm3d_ct.text.regions import RegionTable
 from vlm3d_ct.volumes.preprocess import MIN_HU
 
 
-def draw_change(config: AugmentConfig, kind: Kind, can_flip: bool, seed: int, epoch: int, case_id: str) -> Change:
+def draw_change(config: AugmentConfig, case: Case, can_flip: bool, seed: int, epoch: int) -> Change:
     """The augmentation of a case in an epoch; always the same draws, so that one setting does not move another.
+
+    A sagittal slice is never flipped: its columns run from front to back, and left and right are not in the picture.
 
     Args:
         config: probabilities and strengths.
-        kind: a slice turns in its plane only.
+        case: a slice turns in its plane only.
         can_flip: whether its report survives mirroring; otherwise the case is never flipped.
         seed: of the run.
         epoch: counted from 0.
-        case_id: the case.
     """
+    kind, case_id = case.kind, case.case_id
+    shows_sides = kind == "volume" or case.plane != "sagittal"
     random = random_stream(seed, "augment", epoch, kind, case_id)
     happens = random.random(4)
     angles = random.uniform(-1.0, 1.0, 3) * math.radians(config.rotation_degrees)
@@ -36,7 +39,7 @@ def draw_change(config: AugmentConfig, kind: Kind, can_flip: bool, seed: int, ep
     shift = float(random.uniform(-1.0, 1.0)) * config.intensity_shift
     rotates = happens[1] < config.rotation_probability
     return Change(
-        flip=bool(can_flip and happens[0] < config.flip_probability),
+        flip=bool(can_flip and shows_sides and happens[0] < config.flip_probability),
         angles_rad=(float(angles[0]), float(angles[1]), float(angles[2])) if rotates else (0.0, 0.0, 0.0),
         shift=shift if happens[2] < config.intensity_probability else 0.0,
         noise_sigma=config.noise_sigma if happens[3] < config.noise_probability else 0.0,
@@ -80,7 +83,7 @@ def _flip(
     changes: tuple[Change, ...],
     table: RegionTable,
 ) -> tuple[Shaped[Tensor, "b z y x"], UInt8[Tensor, "b z y x"] | None]:
-    """Mirror left and right, and with it the ids of sided regions."""
+    """Mirror left and right, along the columns, and with it the ids of sided regions."""
     rows = torch.tensor([i for i, change in enumerate(changes) if change.flip], device=voxels.device)
     if len(rows) == 0:
         return voxels, labels

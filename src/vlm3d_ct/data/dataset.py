@@ -64,7 +64,7 @@ class CaseDataset(Dataset[Sample]):
         if self.augment is not None:
             which = int(random_stream(self.seed, "report", epoch, case.kind, case.case_id).integers(len(case.reports)))
             can_flip = self._encode(number, which, mirrored=False)[1]
-            change = draw_change(self.augment, case.kind, can_flip, self.seed, epoch, case.case_id)
+            change = draw_change(self.augment, case, can_flip, self.seed, epoch)
             sentences = random_stream(self.seed, "sentences", epoch, case.kind, case.case_id)
             if sentences.random() < self.augment.sentence_probability:
                 some = some_sentences(case.reports[which], sentences)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from vlm3d_ct.data.case import Case
+from vlm3d_ct.data.region_masks import load_region_mask
 from vlm3d_ct.errors import DataError, Problem
-from vlm3d_ct.text.regions import load_region_table
-from vlm3d_ct.volumes.nifti import read_mask, read_volume
+from vlm3d_ct.volumes.nifti import read_volume
 from vlm3d_ct.volumes.preprocess import Prepared, Preprocess
-from vlm3d_ct.volumes.slices import SliceStack, read_lesion_mask, read_slices
+from vlm3d_ct.volumes.slices import SliceStack, read_lesion_masks, read_slices
 from vlm3d_ct.volumes.volume import RegionMask, Volume
-
-TOTALSEGMENTATOR_LABELS = 117
 
 
 def load_and_preprocess(case: Case, preprocess: Preprocess) -> Prepared:
@@ -24,14 +22,14 @@ def load_and_preprocess(case: Case, preprocess: Preprocess) -> Prepared:
 
 
 def load_case(case: Case) -> tuple[Volume | SliceStack, RegionMask | None]:
-    """Read a case's image and mask with all checks; a mask is in region ids whatever labels its file has.
+    """Read a case's image and mask with all checks; a mask is in region ids whatever its files hold.
 
     Raises:
-        DataError: with every problem of both files.
+        DataError: with every problem of all files.
     """
     if case.kind == "slice":
         grey = read_slices(case.image_paths)
-        lesion = read_lesion_mask(case.mask_paths[0], grey) if case.mask_paths else None
+        lesion = read_lesion_masks(case.mask_paths, grey) if case.mask_paths else None
         return SliceStack(grey=grey, lesion=lesion), None
     problems: list[Problem] = []
     volume = mask = None
@@ -40,19 +38,9 @@ def load_case(case: Case) -> tuple[Volume | SliceStack, RegionMask | None]:
     except DataError as error:
         problems.extend(error.problems)
     try:
-        mask = _load_region_mask(case, volume)
+        mask = load_region_mask(case, volume)
     except DataError as error:
         problems.extend(error.problems)
     if problems or volume is None:
         raise DataError(problems)
     return volume, mask
-
-
-def _load_region_mask(case: Case, volume: Volume | None) -> RegionMask | None:
-    if not case.mask_paths:
-        return None
-    table = load_region_table()
-    if case.mask_labels == "regions":
-        return read_mask(case.mask_paths[0], like=volume, max_label=table.num_regions)
-    mask = read_mask(case.mask_paths[0], like=volume, max_label=TOTALSEGMENTATOR_LABELS)
-    return RegionMask(labels=table.totalsegmentator_lookup()[mask.labels], source=mask.source)

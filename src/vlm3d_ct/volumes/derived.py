@@ -76,7 +76,7 @@ def _derive(
         found[lungs & (found == 0) & _near(~inner, PLEURA_MM, spacing_mm, around=lungs)] = PLEURA
     inside = _filled(lungs | np.isin(labels, (PLEURA, *ABDOMEN)) | (found > 0))
     levels = _levels(lungs, round(WALL_BEYOND_LUNGS_MM / spacing_mm[0]))
-    found[levels] += (_body(hu) & ~inside & free & (found == 0))[levels] * np.uint8(CHEST_WALL)
+    found[levels] += (_body(hu, inside) & ~inside & free & (found == 0))[levels] * np.uint8(CHEST_WALL)
     return found
 
 
@@ -148,8 +148,9 @@ def _levels(mask: Bool[np.ndarray, "z y x"], reach: int) -> slice:
     return slice(max(0, int(rows[0]) - reach), int(rows[-1]) + reach + 1)
 
 
-def _body(hu: Int16[np.ndarray, "z y x"]) -> Bool[np.ndarray, "z y x"]:
-    pieces, count = ndimage.label(ndimage.binary_opening(hu > BODY_ABOVE_HU))
+def _body(hu: Int16[np.ndarray, "z y x"], inside: Bool[np.ndarray, "z y x"]) -> Bool[np.ndarray, "z y x"]:
+    """The patient; ``inside`` belongs to it whatever its HU, so that nothing within the chest changes its wall."""
+    pieces, count = ndimage.label(ndimage.binary_opening((hu > BODY_ABOVE_HU) | inside))
     if count == 0:
         return np.zeros(hu.shape, dtype=bool)
     sizes = np.bincount(pieces.ravel())

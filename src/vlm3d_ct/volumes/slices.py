@@ -56,7 +56,7 @@ def read_slices(image_paths: Sequence[Path]) -> UInt8[np.ndarray, "s y x"]:
 def read_lesion_masks(paths: Sequence[Path], like: UInt8[np.ndarray, "s y x"]) -> UInt8[np.ndarray, "y x"]:
     """Read the lesion masks of one image as one: 1 where any of them is at least half white, 0 elsewhere.
 
-    JPEG blurs a mask, so half of 255 is its border. A mask that is all black says that there is no lesion.
+    JPEG blurs a mask, so half of 255 is its border. A mask of one dark grey says that there is no lesion.
 
     Raises:
         DataError: with every problem of the masks: missing, damaged, not of the shape of the slices ``like``, or grey
@@ -80,11 +80,11 @@ def _read_lesion(path: Path, like: UInt8[np.ndarray, "s y x"]) -> UInt8[np.ndarr
         value = f"{grey.shape[1]}x{grey.shape[0]} for {like.shape[2]}x{like.shape[1]}"
         message = "The mask is not of its slice's size."
         raise fault("mask-shape", path, "size", value, message, "Make the mask again from this very slice.")
-    greatest = int(grey.max())
-    if 0 < greatest < HALF_WHITE:
+    least, greatest = int(grey.min()), int(grey.max())
+    if least < greatest < HALF_WHITE:
         message = f"A lesion is white (at least {HALF_WHITE} of 255); nothing in this mask is."
         remedy = "Write 255 where a lesion is and 0 elsewhere."
-        raise fault("lesion-scale", path, "pixels", f"0..{greatest}", message, remedy)
+        raise fault("lesion-scale", path, "pixels", f"{least}..{greatest}", message, remedy)
     return (grey >= HALF_WHITE).astype(np.uint8)
 
 

@@ -89,7 +89,10 @@ def _read_structure(path: Path, like: Volume | None) -> Bool[np.ndarray, "z y x"
 
 
 def _claim(
-    owner: UInt16[np.ndarray, "z y x"], structure: Bool[np.ndarray, "z y x"], number: int, sizes: Float64[np.ndarray, " n"]
+    owner: UInt16[np.ndarray, "z y x"],
+    structure: Bool[np.ndarray, "z y x"],
+    number: int,
+    sizes: Float64[np.ndarray, " n"],
 ) -> float:
     """Give the structure the voxels that nothing smaller has; returns its size in voxels."""
     (box,) = ndimage.find_objects(structure.view(np.uint8)) or (None,)
