@@ -12,6 +12,8 @@ import torch
 from vlm3d_ct.config import AugmentConfig
 from vlm3d_ct.data.augment import draw_change, rotation_matrix_xyz, to_intensities
 from vlm3d_ct.data.batch import Batch, Change, Sample, collate
+from vlm3d_ct.data.case import Case, Plane
+from vlm3d_ct.phantom.planes import PLANES, as_pictures
 from vlm3d_ct.text.regions import load_region_table
 from vlm3d_ct.text.tokenize import ReportTokenizer, train_small_tokenizer
 from vlm3d_ct.volumes.preprocess import Prepared
@@ -19,6 +21,15 @@ from vlm3d_ct.volumes.preprocess import Prepared
 PLAN = ((40.0, 400.0),)
 WIDE = ((0.0, 4096.0),)
 """HU -2048..2048: nothing that a scan holds is clipped."""
+CASE = Case(
+    case_id="case",
+    patient_id="case",
+    kind="volume",
+    image_paths=(),
+    mask_paths=(),
+    mask_labels="regions",
+    reports=(),
+)
 TOKENIZER = ReportTokenizer(train_small_tokenizer(["the lung is clear"], 60), 16)
 
 
@@ -195,8 +206,10 @@ def test_noise_belongs_to_the_case_and_not_to_its_place_in_the_batch():
 
 
 def draw(epoch: int = 0, case: str = "case", config: AugmentConfig | None = None, **changes: object) -> Change:
-    arguments = {"kind": "volume", "can_flip": True, "seed": 0, "epoch": epoch, "case_id": case} | changes
-    return draw_change(config or AugmentConfig(), **arguments)  # type: ignore[arg-type]
+    of_case = {key: changes.pop(key) for key in ("kind", "plane") if key in changes}
+    drawn_for = replace(CASE, case_id=case, **of_case)  # type: ignore[arg-type]
+    arguments = {"can_flip": True, "seed": 0, "epoch": epoch} | changes
+    return draw_change(config or AugmentConfig(), drawn_for, **arguments)  # type: ignore[arg-type]
 
 
 def test_a_draw_depends_on_its_coordinates_only():
@@ -255,3 +268,18 @@ def test_slices_turn_in_their_plane_only():
         about_z, *others = draw(0, str(i), config, kind="slice").angles_rad
         assert about_z != 0.0
         assert others == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("plane", PLANES)
+def test_a_flipped_slice_is_the_slice_of_the_mirrored_patient(plane: Plane):
+    """Cut as the phantom cuts its slices; a sagittal picture of the mirrored patient is another slice, so no flip."""
+    always = AugmentConfig(flip_probability=1.0)
+    change = draw(config=always, kind="slice", plane=plane)
+    assert replace(change, flip=True) == draw(config=always, kind="slice")  # nothing else depends on the plane
+    patient = np.random.default_rng(1).integers(0, 256, (4, 4, 4), dtype=np.uint8)
+    pictures, mirrored = (np.ascontiguousarray(as_pictures(plane, p)) for p in (patient, patient[:, :, ::-1]))
+    flipped = intensities(make_batch(pictures, changes=(Change(flip=change.flip),)))
+    assert change.flip == (plane != "sagittal")
+    np.testing.assert_allclose(flipped[0, 0] * 255, mirrored if change.flip else pictures, rtol=1e-6)
+    if plane == "sagittal":
+        np.testing.assert_array_equal(mirrored, pictures[::-1])  # sides are the order of the stack, not the columns

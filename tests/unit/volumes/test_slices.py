@@ -13,7 +13,7 @@ from PIL import Image
 
 from vlm3d_ct.errors import DataError
 from vlm3d_ct.seeding import random_stream
-from vlm3d_ct.volumes.slices import read_lesion_mask, read_slices
+from vlm3d_ct.volumes.slices import read_lesion_masks, read_slices
 
 RAMP = np.linspace(0, 255, 30 * 40).reshape(30, 40).astype(np.uint8)
 
@@ -47,13 +47,33 @@ def test_a_lossy_lesion_mask_is_binarised_at_half(tmp_path: Path) -> None:
     path = tmp_path / "m.jpg"
     Image.fromarray(lesion).save(path, quality=60)
     assert len(np.unique(np.asarray(Image.open(path)))) > 2
-    np.testing.assert_array_equal(read_lesion_mask(path, RAMP[None]), lesion // 255)
+    np.testing.assert_array_equal(read_lesion_masks([path], RAMP[None]), lesion // 255)
 
 
-def test_a_mask_of_another_size_is_refused(tmp_path: Path) -> None:
-    path = _save(tmp_path / "m.jpg", RAMP)
-    with pytest.raises(DataError, match="39x30"):
-        read_lesion_mask(path, RAMP[None, :, 1:])
+def test_several_lesions_of_an_image_are_united(tmp_path: Path) -> None:
+    lesions = [np.zeros((30, 40), np.uint8) for _ in range(3)]
+    lesions[0][5:19, 7:22] = 255
+    lesions[1][10:25, 15:30] = 200  # a mask that was saved too dark is still more than half white
+    paths = [_save(tmp_path / f"{i}.png", lesion) for i, lesion in enumerate(lesions)]  # the last one shows none
+    united = read_lesion_masks(paths, RAMP[None])
+    np.testing.assert_array_equal(united, np.maximum(lesions[0], lesions[1]) >= 128)
+    assert united.dtype == np.uint8
+    assert not read_lesion_masks(paths[2:], RAMP[None]).any()
+
+
+@pytest.mark.parametrize("classes", [1, 3, 127])
+def test_a_mask_of_numbered_classes_is_refused_rather_than_read_as_empty(tmp_path: Path, classes: int) -> None:
+    numbered = np.zeros((30, 40), np.uint8)
+    numbered[3:9, 3:9] = classes
+    with pytest.raises(DataError, match=f"0..{classes}: .*Write 255"):
+        read_lesion_masks([_save(tmp_path / "m.png", numbered)], RAMP[None])
+
+
+def test_all_bad_lesion_masks_are_reported_at_once(tmp_path: Path) -> None:
+    paths = [_save(tmp_path / "size.jpg", RAMP[:, 1:]), tmp_path / "absent.jpg"]
+    with pytest.raises(DataError, match="39x30") as caught:
+        read_lesion_masks(paths, RAMP[None])
+    assert [problem.code for problem in caught.value.problems] == ["mask-shape", "missing-file"]
 
 
 def test_faulty_images_are_one_problem_each(tmp_path: Path) -> None:
