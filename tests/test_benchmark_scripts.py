@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 from vlm3d_ct.config import Config, config_from_mapping
@@ -94,3 +95,14 @@ def test_the_page_of_the_evaluation_says_time_memory_and_load(evaluation_speed: 
     page = evaluation_speed.render([row], 768, 1000, "Some CPU", datetime(2026, 11, 23, tzinfo=UTC))
     assert "| 25,000 | 13,000 | own | 11.2 s | 1.0 s | 12.2 s | 0.65 GB | 0.0, 1.5 |" in page
     assert "1000 samples" in page
+
+
+def test_derived_regions_are_scored_by_overlap_and_distance():
+    script = load_script("derived_regions")
+    truth = np.zeros((10, 12, 14), bool)
+    truth[2:8, 2:8, 2:8] = True
+    shifted = np.roll(truth, 1, axis=0)
+    assert script.scores(truth, truth, (2.0, 1.0, 1.0)) == (1.0, 0.0)
+    dice, distance = script.scores(shifted, truth, (2.0, 1.0, 1.0))
+    assert dice == pytest.approx(5 / 6)
+    assert 0 < distance < 2.0

@@ -218,3 +218,36 @@ def test_a_slice_may_have_several_lesion_masks(tmp_path: Path):
     assert isinstance(stack, SliceStack)
     assert mask is None
     np.testing.assert_array_equal(stack.lesion, lesions.max(0) // 255)
+
+
+REAL_DATA = Path(__file__).parents[4] / "shared" / "realdata"
+
+
+@pytest.mark.skipif(not REAL_DATA.is_dir(), reason="the real scans are not beside the repository")
+@pytest.mark.parametrize(
+    ("scan", "ids_file", "derived"),
+    [
+        ("thorax_cta", "thorax_cta_totalsegmentator_ids", {9}),  # neither lungs nor abdomen are labelled
+        ("abdomen_small_ct", "abdomen_small_totalsegmentator_ids", {7, 12, 17}),  # no heart in view
+    ],
+)
+def test_real_masks_get_the_regions_that_their_labels_allow(scan: str, ids_file: str, derived: set[int]):
+    case = Case(
+        case_id=scan,
+        patient_id=scan,
+        kind="volume",
+        image_paths=(REAL_DATA / f"{scan}.nii.gz",),
+        mask_paths=(REAL_DATA / f"{ids_file}.nii.gz",),
+        mask_labels="totalsegmentator",
+        reports=(),
+    )
+    volume, _ = load_case(case)
+    assert isinstance(volume, Volume)
+    mask = load_mask(case)
+    assert set(mask.present) & {7, 9, 12, 17} == derived
+    litres = {region: np.count_nonzero(mask.labels == region) * np.prod(volume.spacing_mm) / 1e6 for region in derived}
+    assert all(0.005 < litre < 3 for litre in litres.values()), litres
+    if 17 in derived:
+        assert np.median(volume.voxels_hu[mask.labels == 17]) > -150  # fat and muscle, no air
+    code, _ = code_of(replace(case, mask_labels="regions"))
+    assert code == "label-range"
