@@ -32,6 +32,8 @@ PLEURA_MM = 4.0
 """How deep in the lungs the pleura's shell begins."""
 PERICARDIUM_MM = 5.0
 """How far around the heart the pericardium's shell reaches: the sac with the fat on both sides."""
+NEXT_MM = 10.0
+"""How far around a part of the mediastinum its neighbours are looked for."""
 WALL_BEYOND_LUNGS_MM = 30.0
 """How far above and below the lungs the body's wall still is chest wall."""
 BODY_ABOVE_HU = -300
@@ -66,7 +68,8 @@ def _derive(
     present = set(np.flatnonzero(np.bincount(labels.ravel(), minlength=CHEST_WALL + 1)))
     lungs, heart, free = np.isin(labels, LUNGS), labels == HEART, labels == 0
     if MEDIASTINUM not in present:
-        found[_between_lungs(labels) & free & _above_diaphragm(labels, lungs | heart)] = MEDIASTINUM
+        middle = _between_lungs(labels) & free & _above_diaphragm(labels, lungs | heart)
+        found[middle & ~_next_to_abdomen(labels, middle, spacing_mm)] = MEDIASTINUM
     if PERICARDIUM not in present and heart.any():
         found[_near(heart, PERICARDIUM_MM, spacing_mm) & (free | lungs)] = PERICARDIUM
     if not lungs.any():
@@ -130,6 +133,26 @@ def _above_diaphragm(labels: UInt8[np.ndarray, "z y x"], chest: Bool[np.ndarray,
     _, nearest = ndimage.distance_transform_edt(~columns, return_indices=True)
     height = lowest[tuple(nearest)]
     return np.asarray(np.arange(len(labels))[:, None, None] >= height)
+
+
+def _next_to_abdomen(
+    labels: UInt8[np.ndarray, "z y x"], among: Bool[np.ndarray, "z y x"], spacing_mm: _Spacing
+) -> Bool[np.ndarray, "z y x"]:
+    """Where, up to the highest abdominal organ, the nearest label is that of an abdominal organ.
+
+    Where a scan begins in the upper abdomen, the lungs' lowest voxels alone do not tell fat around the stomach from
+    mediastinum.
+    """
+    result = np.zeros_like(among)
+    levels = np.flatnonzero(np.isin(labels, ABDOMEN).any(axis=(1, 2)))
+    low = among.copy()
+    low[int(levels[-1]) + 1 if len(levels) else 0 :] = False
+    if low.any():
+        box = _box(low, NEXT_MM, spacing_mm)
+        part = labels[box]
+        _, nearest = ndimage.distance_transform_edt(part == 0, sampling=spacing_mm, return_indices=True)
+        result[box] = np.isin(part[tuple(nearest)], ABDOMEN)
+    return result
 
 
 def _filled(inside: Bool[np.ndarray, "z y x"]) -> Bool[np.ndarray, "z y x"]:
