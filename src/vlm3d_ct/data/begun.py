@@ -61,12 +61,11 @@ class BegunCases:
 
 
 def write_begun(output_dir: Path, training: Iterable[Case], validation: Iterable[Case]) -> None:
-    """Write the cases of a run into ``cases.json`` of its output folder, which is made if it is not there.
+    """Write the cases of a run into ``cases.json`` of its output folder.
 
     Raises:
         OSError: the disk is full or refuses.
     """
-    output_dir.mkdir(parents=True, exist_ok=True)
     sides = {"training": training, "validation": validation}
     listed = {side: [astuple(_begun(case)) for case in cases] for side, cases in sides.items()}
     text = json.dumps({"format": FORMAT, "columns": ["kind", "case_id", "hash of texts"], **listed}, indent=0)

@@ -52,10 +52,11 @@ def find_json(*folders: Path) -> tuple[list[Path], list[Problem]]:
 
 def find_tables(roots: Iterable[Path], *patterns: str) -> tuple[list[Path], list[Problem]]:
     """The files of the roots whose path matches a pattern, in order."""
-    paths = (path for root in roots for pattern in patterns for path in sorted(root.glob(pattern)))
     return _parted(
-        _refused_link(path) if path.is_symlink() and not stays_inside(path.parent.parent, path) else path
-        for path in paths
+        _refused_link(path) if path.is_symlink() and not stays_inside(root, path) else path
+        for root in roots
+        for pattern in patterns
+        for path in sorted(root.glob(pattern))
     )
 
 

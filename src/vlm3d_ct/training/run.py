@@ -51,6 +51,7 @@ def train(config: Config, output_dir: Path, resume: Path | None, make_validate: 
             check_same_run(start, config, cohort.identity, step_batch(config))
             trainer.restore(start.content)
         _announce(config, built, cohort, trainer, device)
+        output_dir.mkdir(parents=True, exist_ok=True)
         if rank() == 0:
             write_begun(output_dir, cohort.training, cohort.validation)
         trainer.run(output_dir.parent / "tensorboard" / output_dir.name)
