@@ -37,7 +37,7 @@ def read_text(path: Path, max_bytes: int) -> str:
         if not stat.S_ISREG(state.st_mode):
             raise fault("unreadable-file", path, "file", "no regular file", "This is no file.", "Put a file there.")
         with path.open("rb") as file:
-            content = file.read(max_bytes + 1) if state.st_size <= max_bytes else b""
+            content = file.read(state.st_size + 1) if state.st_size <= max_bytes else b""
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise fault(
