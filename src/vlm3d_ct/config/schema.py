@@ -36,6 +36,9 @@ class DataConfig:
     """Prepared cases; about the size of the data set itself."""
     validation_fraction: Share = 0.1
     """Share of the patients held out, chosen by a hash of the patient id, where the folder declares no split."""
+    mask_labels: Literal["auto", "regions", "totalsegmentator", "totalsegmentator_v1"] = "auto"
+    """What the ids in volumes' masks mean; ``auto``: TotalSegmentator's (version 2) in CT-RATE's ``ts_seg``, else the
+    region table's. Folders with one file for each structure are recognised whatever it is."""
     on_invalid: Literal["error", "skip"] = "error"
     """What an unusable case does: stop the run, or be left out, listed and counted."""
     num_workers: NonNegative = 4

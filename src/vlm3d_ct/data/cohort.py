@@ -9,10 +9,12 @@ from datetime import timedelta
 from pathlib import Path
 
 from vlm3d_ct.config import Config
+from vlm3d_ct.data.begun import BegunCases
 from vlm3d_ct.data.cache import Cache
 from vlm3d_ct.data.case import Case, Kind
 from vlm3d_ct.data.layout import read_cases
 from vlm3d_ct.data.prepare import prepare_cases
+from vlm3d_ct.data.records import UNFINISHED
 from vlm3d_ct.data.split import split_patients
 from vlm3d_ct.distributed import gather_objects, rank, world_size
 from vlm3d_ct.errors import ConfigError, DataError, Problem
@@ -35,6 +37,29 @@ class Cohort:
         """Hash of which cases are on which side; a run is continued on the same cohort only."""
         lines = [f"{side} {c.kind} {c.case_id}" for side in ("training", "validation") for c in getattr(self, side)]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+    def restricted_to(self, begun: BegunCases) -> Cohort:
+        """The cases that a run began with, on their sides and in their order; new ones are left for the next run.
+
+        Raises:
+            DataError: cases of the run are not there any more; each is named.
+        """
+        found = {(case.kind, case.case_id): case for case in (*self.training, *self.validation)}
+        absent = [each for each in (*begun.training, *begun.validation) if each.key not in found]
+        if absent:
+            raise DataError([each.absent(begun.file) for each in absent])
+        num_new = len(found) - len(begun.training) - len(begun.validation)
+        if num_new:
+            say(f"{num_new} cases are new since this run began; they are left for the next run")
+        changed = [each.case_id for each in (*begun.training, *begun.validation) if each.differs(found[each.key])]
+        if changed:
+            warn(
+                f"the texts of {len(changed)} cases are not those that this run began with ({', '.join(changed[:5])}"
+                f"{', ...' * (len(changed) > 5)}); it goes on with the new ones"
+            )
+        return Cohort(
+            tuple(found[each.key] for each in begun.training), tuple(found[each.key] for each in begun.validation)
+        )
 
     @property
     def training_patients(self) -> list[str]:
@@ -65,7 +90,8 @@ def find_cohort(config: Config) -> Cohort:
     for setting, folder, kind in folders:
         if folder is None:
             continue
-        index = read_cases(Path(folder))
+        labels = config.data.mask_labels
+        index = read_cases(Path(folder), mask_labels=None if labels == "auto" else labels)
         if index.description:
             say(index.description)
         found = [case for case in index.cases if case.kind == kind]
@@ -112,13 +138,19 @@ def prepare_cohort(cohort: Cohort, config: Config, *, workers: int) -> Cohort:
 def refuse_or_skip(problems: Sequence[Problem], config: Config) -> None:
     """Stop at faults, or list and count them, as `data.on_invalid` says.
 
+    A file that is being written (`UNFINISHED`) stops nothing: what it will hold is for the next run.
+
     Raises:
         DataError: there are faults and they are not to be skipped.
     """
-    if not problems:
+    for problem in problems:
+        if problem.code == UNFINISHED:
+            warn(f"left for the next run: {problem}")
+    faults = [problem for problem in problems if problem.code != UNFINISHED]
+    if not faults:
         return
     if config.data.on_invalid == "error":
-        raise DataError(problems)
-    for problem in problems:
+        raise DataError(faults)
+    for problem in faults:
         warn(f"left out: {problem}")
-    warn(f"{len(problems)} faults were left out (data.on_invalid = skip)")
+    warn(f"{len(faults)} faults were left out (data.on_invalid = skip)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,7 @@ _NAME_FIELDS = ("volumename", "volume_name", "image")
 _STEP_FIELDS = ("text", "step", "reasoning", "content", "sentence")
 _ENTITY_FIELDS = ("entities", "anatomical_entities", "anatomy")
 _IMAGE_TOKEN = "<image>"
+_STEP_MARK = re.compile(r"^\s*(?:(?:[-*\u2022]|step\s+\d+\s*[:.)-]|\d+\s*[.):](?=\s))\s*)?", re.IGNORECASE)
 
 
 @dataclass
@@ -29,7 +31,12 @@ class VolumeText:
 
 def is_slice_record(record: TextRecord) -> bool:
     """Whether a record speaks of a 2D slice rather than of a volume."""
-    return "case_id" in record.fields or "cot_reasoning" in record.fields
+    return "case_id" in record.fields or "cot_reasoning" in record.fields or is_published_slice(record)
+
+
+def is_published_slice(record: TextRecord) -> bool:
+    """Whether a record is a case of OmniAbnorm-CT-14K as published: a folder of slices and its abnormalities."""
+    return "abnormality" in record.fields or {"image", "context"} <= record.fields.keys()
 
 
 def collect_volume_texts(records: Iterable[TextRecord]) -> tuple[dict[str, VolumeText], list[Problem]]:
@@ -56,12 +63,28 @@ def slice_report(record: TextRecord) -> Report:
     if not isinstance(steps, list):
         message = "The record needs its reasoning steps as a list."
         raise DataError(record.problem("record-fields", "cot_reasoning", steps, message, _COMPLETE))
-    parsed = tuple(_step(record, position, step) for position, step in enumerate(steps))
+    parsed = tuple(_step(record, "cot_reasoning", position, step) for position, step in enumerate(steps))
     answer = " ".join(step.text for step in parsed)
     if not answer:
         message = "The record holds no reasoning step."
         raise DataError(record.problem("empty-answer", "cot_reasoning", steps, message, _COMPLETE))
     return Report(question="", answer=answer, steps=parsed)
+
+
+def checked_text(record: TextRecord, name: str, value: Any) -> str:
+    """A text that must be there and say something, without white space around it.
+
+    Raises:
+        DataError: it is no text, empty, or holds half a character.
+    """
+    if not isinstance(value, str):
+        raise DataError(record.problem("record-fields", name, value, "The record needs this text.", _COMPLETE))
+    if not value.strip():
+        raise DataError(record.problem("empty-answer", name, value, "The text is empty.", _COMPLETE))
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        message = "The text holds half a character (a lone surrogate)."
+        raise DataError(record.problem("record-fields", name, value, message, "Write the record again as UTF-8."))
+    return value.strip()
 
 
 def _volume_name(record: TextRecord) -> str:
@@ -79,12 +102,24 @@ def _volume_name(record: TextRecord) -> str:
 def _volume_reports(record: TextRecord) -> list[Report]:
     if "conversations" in record.fields:
         return _conversation(record)
-    answer = _text(record, "answer", record.fields.get("answer"))
+    answer = checked_text(record, "answer", record.fields.get("answer"))
     question = record.fields.get("question")
     if not isinstance(question, str):
         message = "The record needs a question (it may be empty)."
         raise DataError(record.problem("record-fields", "question", question, message, _COMPLETE))
-    return [Report(question=question.strip(), answer=answer)]
+    if question.strip():
+        question = checked_text(record, "question", question)
+    steps = _thinking(record) if "thinking" in record.fields else ()
+    return [Report(question=question.strip(), answer=answer, steps=steps)]
+
+
+def _thinking(record: TextRecord) -> tuple[Step, ...]:
+    """The reasoning before an answer, step by step: a list of steps, or a text with a step on each line."""
+    thinking = record.fields["thinking"]
+    if isinstance(thinking, list):
+        return tuple(_step(record, "thinking", position, step) for position, step in enumerate(thinking))
+    lines = checked_text(record, "thinking", thinking).splitlines()
+    return tuple(Step(text=text) for line in lines if (text := _STEP_MARK.sub("", line).strip()))
 
 
 def _conversation(record: TextRecord) -> list[Report]:
@@ -95,7 +130,7 @@ def _conversation(record: TextRecord) -> list[Report]:
         raise DataError(record.problem("record-fields", "conversations", turns, message, _COMPLETE))
     reports, question = [], ""
     for turn in turns:
-        value = _text(record, "conversations value", turn.get("value"))
+        value = checked_text(record, "conversations value", turn.get("value"))
         if turn.get("from") == "human":
             question = value.replace(_IMAGE_TOKEN, "").strip()
         else:
@@ -106,26 +141,14 @@ def _conversation(record: TextRecord) -> list[Report]:
     return reports
 
 
-def _step(record: TextRecord, position: int, step: Any) -> Step:
-    where = f"cot_reasoning[{position}]"
+def _step(record: TextRecord, name: str, position: int, step: Any) -> Step:
+    where = f"{name}[{position}]"
     if not isinstance(step, dict):
-        return Step(text=_text(record, where, step))
+        return Step(text=checked_text(record, where, step))
     fields = {name.lower(): value for name, value in step.items()}
     text = next((fields[name] for name in _STEP_FIELDS if isinstance(fields.get(name), str)), None)
     entities: Any = next((fields[name] for name in _ENTITY_FIELDS if name in fields), [])
     if not isinstance(entities, list) or not all(isinstance(entity, str) for entity in entities):
         message = "The entities of a step must be a list of names."
         raise DataError(record.problem("record-fields", f"{where} entities", entities, message, _COMPLETE))
-    return Step(text=_text(record, where, text), entities=tuple(entities))
-
-
-def _text(record: TextRecord, name: str, value: Any) -> str:
-    """A text that must be there and say something."""
-    if not isinstance(value, str):
-        raise DataError(record.problem("record-fields", name, value, "The record needs this text.", _COMPLETE))
-    if not value.strip():
-        raise DataError(record.problem("empty-answer", name, value, "The text is empty.", _COMPLETE))
-    if any("\ud800" <= character <= "\udfff" for character in value):
-        message = "The text holds half a character (a lone surrogate)."
-        raise DataError(record.problem("record-fields", name, value, message, "Write the record again as UTF-8."))
-    return value.strip()
+    return Step(text=checked_text(record, where, text), entities=tuple(entities))

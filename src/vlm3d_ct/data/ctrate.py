@@ -1,91 +1,72 @@
-"""3D cases in the plan's layout: DIR/volumes, DIR/masks, DIR/cot."""
+"""3D cases in the plan's layout: DIR/volumes, DIR/masks, DIR/cot, and tables beside them."""
 
 from __future__ import annotations
 
-import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from vlm3d_ct.data.cache import SAFE_NAME
-from vlm3d_ct.data.case import Case
-from vlm3d_ct.data.cot import VolumeText, collect_volume_texts
-from vlm3d_ct.data.names import NIFTI_SUFFIX, volume_patient, volume_stem
+from vlm3d_ct.data.case import Case, MaskLabels
+from vlm3d_ct.data.found_files import find_nifti, find_tables
+from vlm3d_ct.data.masks import MaskFiles, find_masks
+from vlm3d_ct.data.metadata import read_metadata, read_no_chest
+from vlm3d_ct.data.names import volume_patient, volume_stem
+from vlm3d_ct.data.part import Part, describe, describe_masks
 from vlm3d_ct.data.records import TextRecord
+from vlm3d_ct.data.texts import VolumeTexts, collect_texts
 from vlm3d_ct.errors import Problem
-from vlm3d_ct.text.report import Report
 from vlm3d_ct.volumes.faults import problem
+from vlm3d_ct.volumes.stored import StoredScan
 
 NO_TEXT = "volume-without-text"
 """Code of the problem of a volume of which no text speaks."""
-_OTHER_FORMATS = (".nii", ".mha", ".mhd", ".nrrd", ".npz", ".dcm", ".img", ".hdr")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """What one part of a data folder holds; see `CaseIndex`."""
+def read_plan_volumes(directory: Path, records: Iterable[TextRecord], mask_labels: MaskLabels | None = None) -> Part:
+    """The 3D cases of a folder in the plan's layout.
 
-    cases: tuple[Case, ...]
-    problems: tuple[Problem, ...]
-    description: str
-    without_text: tuple[Case, ...] = ()
-    no_chest: tuple[Case, ...] = ()
-
-
-def find_nifti(folder: Path) -> tuple[dict[str, Path], list[Problem]]:
-    """All ``.nii.gz`` files under a folder, by casefolded name without the ending."""
-    found: dict[str, Path] = {}
-    problems = []
-    for parent, folders, names in os.walk(folder):
-        folders.sort()
-        for name in sorted(names):
-            path = Path(parent, name)
-            key = volume_stem(name).casefold()
-            if name.startswith("."):
-                continue
-            if not name.lower().endswith(NIFTI_SUFFIX):
-                if name.lower().endswith(_OTHER_FORMATS):
-                    message = "Only .nii.gz files are read."
-                    problems.append(problem("format", path, "name", name, message, "Convert it to .nii.gz."))
-            elif key in found:
-                message = f"Another file has the same name: {found[key]}."
-                problems.append(problem("duplicate", path, "name", name, message, "Keep one of them."))
-            else:
-                found[key] = path
-    return found, problems
-
-
-def read_plan_volumes(directory: Path, records: Iterable[TextRecord]) -> Part:
-    """The 3D cases of a folder in the plan's layout; ``records`` are those of its text files."""
+    Args:
+        directory: the folder.
+        records: those of its text files that speak of volumes.
+        mask_labels: what ids in masks mean; None for those of the region table.
+    """
     volumes, problems = find_nifti(directory / "volumes")
-    masks, mask_problems = find_nifti(directory / "masks")
-    texts, text_problems = collect_volume_texts(records)
-    problems += mask_problems + text_problems
-    reports = {key: text.reports for key, text in texts.items()}
-    cases, without_text, case_problems = match_cases(volumes, masks, reports, "regions")
-    problems += case_problems + _orphans(volumes, masks, texts)
-    with_mask = sum(bool(case.mask_paths) for case in cases)
-    num_reports = sum(len(case.reports) for case in cases)
+    masks, mask_problems = find_masks(directory / "masks", volumes, mask_labels or "regions")
+    texts = collect_texts(records, (directory,), volumes)
+    tables, refused = find_tables([directory], "metadata.csv")
+    stored, table_problems = read_metadata(tables)
+    lists, unlisted = find_tables([directory], "no_chest_*.txt", "metadata/no_chest_*.txt")
+    excluded, list_problems = read_no_chest(lists)
+    problems += mask_problems + texts.problems + table_problems + list_problems + _orphans(volumes, masks, texts)
+    problems += refused + unlisted
+    cases, without_text, no_chest, case_problems = match_cases(volumes, masks, texts, stored, excluded)
+    notes = [f"{len(volumes)} volumes", *describe_cases(cases, without_text, no_chest, texts)]
+    if tables:
+        notes.append(f"{sum(case.stored is not None for case in cases)} with a row in metadata.csv")
     return Part(
         cases=tuple(cases),
-        problems=tuple(problems),
-        description=f"plan's layout: {len(volumes)} volumes, {len(cases)} with text ({num_reports} texts), "
-        f"{with_mask} with a mask",
+        problems=tuple(problems + case_problems),
+        description="plan's layout: " + "; ".join(notes),
         without_text=tuple(without_text),
+        no_chest=tuple(no_chest),
     )
 
 
 def match_cases(
     volumes: Mapping[str, Path],
-    masks: Mapping[str, Path],
-    reports: Mapping[str, list[Report]],
-    mask_labels: Literal["regions", "totalsegmentator"],
+    masks: Mapping[str, MaskFiles],
+    texts: VolumeTexts,
+    stored: Mapping[str, StoredScan],
+    excluded: set[str],
     split: Literal["train", "validation"] | None = None,
-) -> tuple[list[Case], list[Case], list[Problem]]:
-    """Cases of the volumes that have a report, those that have none, and a problem for each of the latter."""
+) -> tuple[list[Case], list[Case], list[Case], list[Problem]]:
+    """Cases with a text, without one, and excluded as no chest; and a problem for each without a text."""
     cases: list[Case] = []
     without_text: list[Case] = []
+    no_chest: list[Case] = []
     problems = []
     for key, path in sorted(volumes.items()):
         case_id = volume_stem(path.name)
@@ -93,33 +74,53 @@ def match_cases(
             message = "A case id may hold letters, digits and . _ + - only."
             problems.append(problem("case-id", path, "name", case_id, message, "Rename the file."))
             continue
+        mask = masks.get(key, MaskFiles((), "regions"))
         case = Case(
             case_id=case_id,
             patient_id=volume_patient(case_id),
             kind="volume",
             image_paths=(path,),
-            mask_paths=(masks[key],) if key in masks else (),
-            mask_labels=mask_labels,
-            reports=tuple(reports.get(key, ())),
+            mask_paths=mask.paths,
+            mask_labels=mask.labels,
+            reports=texts.reports.get(key, ()),
             split=split,
+            stored=stored.get(key),
         )
-        (cases if case.reports else without_text).append(case)
-        if not case.reports:
+        if key in excluded:
+            no_chest.append(replace(case, shows_chest=False))
+        elif case.reports:
+            cases.append(case)
+        else:
+            without_text.append(case)
             message = "No text speaks of this volume."
             remedy = "Add a record for it under cot/, or move the volume away."
             problems.append(problem(NO_TEXT, path, "text", "none", message, remedy))
-    return cases, without_text, problems
+    return cases, without_text, no_chest, problems
 
 
-def _orphans(volumes: Mapping[str, Path], masks: Mapping[str, Path], texts: Mapping[str, VolumeText]) -> list[Problem]:
+def describe_cases(
+    cases: list[Case], without_text: list[Case], no_chest: list[Case], texts: VolumeTexts
+) -> Iterable[str]:
+    """Counts of texts by source, of masks by kind, and of what is left out, for people."""
+    sources = Counter(texts.sources[case.case_id.casefold()] for case in cases)
+    yield describe("texts", {**sources, "none": len(without_text)})
+    yield describe_masks(cases)
+    if no_chest:
+        yield f"{len(no_chest)} left out as they show no chest"
+    if texts.absent:
+        yield f"{len(texts.absent)} volumes of the report tables are not there"
+
+
+def _orphans(volumes: Mapping[str, Path], masks: Mapping[str, MaskFiles], texts: VolumeTexts) -> list[Problem]:
     """Texts and masks that belong to no volume."""
     problems = []
-    for key, text in texts.items():
+    for key, text in texts.reasoning.items():
         if key not in volumes:
             message, remedy = "The text speaks of a volume that is not there.", "Add the volume or remove the record."
             problems.append(text.record.problem("text-without-volume", "volumename", text.name, message, remedy))
-    for key, path in masks.items():
+    for key, mask in masks.items():
         if key not in volumes:
+            path = mask.paths[0].parent if mask.labels == "structures" else mask.paths[0]
             message, remedy = "The mask belongs to no volume.", "Name it like its volume, or move it away."
             problems.append(problem("mask-without-volume", path, "name", path.name, message, remedy))
     return problems

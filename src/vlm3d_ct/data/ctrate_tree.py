@@ -1,137 +1,128 @@
 """3D cases in the tree that CT-RATE is published in.
 
-``dataset/train_fixed/train_1/train_1_a/train_1_a_1.nii.gz``, masks under ``ts_seg/ts_total``, texts under ``cot``,
-``radiology_text_reports`` or ``vqa``. The folders ``train`` and ``valid`` (without ``_fixed``) hold stored values with
-a blank header: neither Hounsfield units nor sides can be read from them, so they are refused.
+``dataset/train_fixed/train_1/train_1_a/train_1_a_1.nii.gz``, masks under ``ts_seg/ts_total`` or ``masks``, texts under
+``cot``, ``radiology_text_reports`` or ``vqa``. The folders ``train`` and ``valid`` (V1) hold stored values with a blank
+header, which need their row of ``metadata/*_metadata.csv``; ``train_fixed`` and ``valid_fixed`` (V2) hold HU. A volume
+that is there in both is taken from V2.
 """
 
 from __future__ import annotations
 
-import csv
-from dataclasses import replace
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Literal
 
-from vlm3d_ct.data.case import Case
-from vlm3d_ct.data.cot import collect_volume_texts
-from vlm3d_ct.data.ctrate import Part, find_nifti, match_cases
-from vlm3d_ct.data.names import volume_stem
+from vlm3d_ct.data.case import Case, MaskLabels
+from vlm3d_ct.data.ctrate import describe_cases, match_cases
+from vlm3d_ct.data.found_files import find_json, find_nifti, find_tables
+from vlm3d_ct.data.masks import MaskFiles, find_masks
+from vlm3d_ct.data.metadata import read_metadata, read_no_chest
+from vlm3d_ct.data.part import Part
 from vlm3d_ct.data.records import read_records
+from vlm3d_ct.data.texts import collect_texts
 from vlm3d_ct.errors import Problem
-from vlm3d_ct.text.report import Report
 from vlm3d_ct.volumes.faults import problem
 
 Split = Literal["train", "validation"]
 _SPLITS: tuple[tuple[str, Split], ...] = (("train", "train"), ("valid", "validation"))
-_NOT_GIVEN = {"", "not given", "nan", "none"}
 
 
-def find_ctrate_tree(directory: Path) -> Path | None:
-    """The folder that holds ``train_fixed`` and its like, ``directory`` or its ``dataset``; None if there is none."""
-    for root in (directory / "dataset", directory):
+def find_ctrate_tree(directory: Path) -> tuple[Path, ...]:
+    """The folders that hold parts of a published tree: ``dataset`` and the folder itself; none if it is no such tree.
+
+    Volumes may lie in one of the two and tables or texts in the other.
+    """
+    roots = tuple(root for root in (directory / "dataset", directory) if root.is_dir())
+    for root in roots:
         for name, _ in _SPLITS:
             if (root / f"{name}_fixed").is_dir() or any((root / name).glob(f"{name}_[0-9]*")):
-                return root
-    return None
+                return roots
+    return ()
 
 
-def read_ctrate_tree(root: Path) -> Part:
-    """The cases of a published tree. A volume's text is its chain of thought, else its report, else its VQA records."""
+def read_ctrate_tree(roots: Sequence[Path], mask_labels: MaskLabels | None = None) -> Part:
+    """The cases of a published tree. A volume's text is its chain of thought, else its report, else its VQA records.
+
+    Args:
+        roots: of `find_ctrate_tree`.
+        mask_labels: what ids in masks mean; None for TotalSegmentator's under ``ts_seg``, the region table's under
+            ``masks``.
+    """
     problems: list[Problem] = []
+    notes: list[str] = []
+    by_split: dict[Split, dict[str, Path]] = {}
+    stored_values: set[str] = set()
+    for name, split in _SPLITS:
+        second = _volumes(roots, f"{name}_fixed", problems)
+        first = _volumes(roots, name, problems)
+        stored_values |= first.keys() - second.keys()
+        by_split[split] = first | second
+        notes += [f"{folder} {len(found)}" for folder, found in ((f"{name}_fixed", second), (name, first)) if found]
+        if both := len(first.keys() & second.keys()):
+            notes.append(f"{both} in both {name} and {name}_fixed: taken from {name}_fixed, which holds HU")
+    volumes = {key for found in by_split.values() for key in found}
+    (files, refused), (tables, no_tables), (lists, no_lists) = (
+        find_json(*(root / "cot" for root in roots)),
+        find_tables(roots, "metadata/*metadata*.csv"),
+        find_tables(roots, "metadata/no_chest_*.txt"),
+    )
+    records, record_problems = read_records(files)
+    texts = collect_texts(records, roots, volumes)
+    masks, mask_problems = _masks(roots, volumes, mask_labels)
+    stored, table_problems = read_metadata(tables)
+    excluded, list_problems = read_no_chest(lists)
+    problems += record_problems + texts.problems + mask_problems + table_problems + list_problems + refused
+    problems += no_tables + no_lists
+    # The published masks lie on V2's grids. A blank header has no position by which a flip would be noticed.
+    unmasked = len(stored_values & masks.keys())
+    masks = {key: mask for key, mask in masks.items() if key not in stored_values}
     cases: list[Case] = []
     without_text: list[Case] = []
     no_chest: list[Case] = []
-    reports, text_problems = _read_texts(root)
-    problems += text_problems
-    masks, mask_problems = find_nifti(root / "ts_seg" / "ts_total")
-    problems += mask_problems
-    excluded = _not_chest(root)
-    notes = []
-    for name, split in _SPLITS:
-        folder = root / f"{name}_fixed"
-        if not folder.is_dir():
-            if (root / name).is_dir():
-                problems.append(_refused(root / name))
-            continue
-        if (root / name).is_dir():
-            notes.append(f"{name}/ (stored values without header) left aside")
-        volumes, volume_problems = find_nifti(folder)
-        chest = {key: path for key, path in volumes.items() if key not in excluded}
-        found, textless, case_problems = match_cases(chest, masks, reports, "totalsegmentator", split)
-        problems += volume_problems + case_problems
-        cases += found
-        without_text += textless
-        others = {key: path for key, path in volumes.items() if key in excluded}
-        with_text, textless, _ = match_cases(others, masks, reports, "totalsegmentator", split)
-        no_chest += [replace(case, shows_chest=False) for case in (*with_text, *textless)]
-        notes.append(f"{name}_fixed: {len(volumes)} volumes, {len(found)} with text")
-        if len(chest) < len(volumes):
-            notes.append(f"{len(volumes) - len(chest)} left out as they show no chest")
-    notes.append(f"{sum(bool(case.mask_paths) for case in cases)} with a TotalSegmentator mask")
+    for split, found in by_split.items():
+        parts = match_cases(found, masks, texts, stored, excluded, split)
+        for kept, more in zip((cases, without_text, no_chest), parts[:3], strict=True):
+            kept += more
+        problems += parts[3]
+    notes += describe_cases(cases, without_text, no_chest, texts)
+    if stored_values:
+        rows = len(stored_values & stored.keys())
+        notes.append(f"{len(stored_values)} of stored values (V1), {rows} of them with a row of metadata")
+    if unmasked:
+        notes.append(f"{unmasked} masks of V1 volumes left aside: they lie on the grids of V2")
+    if away := len(texts.reasoning.keys() - volumes):
+        notes.append(f"{away} volumes with a chain of thought are not there")
     return Part(
         cases=tuple(cases),
         problems=tuple(problems),
-        description="published tree: " + ", ".join(notes),
+        description="published tree: " + "; ".join(notes),
         without_text=tuple(without_text),
         no_chest=tuple(no_chest),
     )
 
 
-def _refused(folder: Path) -> Problem:
-    message = "These files hold stored values with a blank header: Hounsfield units, spacing and sides are not in them."
-    return problem("v1-volumes", folder, "folder", folder.name, message, f"Download {folder.name}_fixed instead.")
+def _volumes(roots: Sequence[Path], name: str, problems: list[Problem]) -> dict[str, Path]:
+    volumes: dict[str, Path] = {}
+    for root in roots:
+        found, more = find_nifti(root / name)
+        problems += more
+        for key, path in found.items():
+            if volumes.setdefault(key, path) is not path:
+                message = f"Another file has the same name: {volumes[key]}."
+                problems.append(problem("duplicate", path, "name", path.name, message, "Keep one of them."))
+    return volumes
 
 
-def _read_texts(root: Path) -> tuple[dict[str, list[Report]], list[Problem]]:
-    """Reports by volume, each from the best source that speaks of it."""
-    reports: dict[str, list[Report]] = {}
-    problems = _read_json([root / "cot", root.parent / "cot"], reports)
-    problems += _read_reports(root / "radiology_text_reports", reports)
-    problems += _read_json([root / "vqa"], reports)
-    return reports, problems
-
-
-def _read_json(folders: list[Path], reports: dict[str, list[Report]]) -> list[Problem]:
-    """Add the records of volumes that have no text yet."""
-    paths = [path for folder in folders for path in folder.rglob("*") if path.suffix in (".json", ".jsonl")]
-    records, problems = read_records(sorted(paths))
-    texts, faulty = collect_volume_texts(records)
-    for key, text in texts.items():
-        reports.setdefault(key, text.reports)
-    return problems + faulty
-
-
-def _read_reports(folder: Path, reports: dict[str, list[Report]]) -> list[Problem]:
-    """Add the radiology reports (findings and impressions) of volumes that have no text yet."""
-    problems = []
-    for path in sorted(folder.glob("*.csv")):
-        try:
-            with path.open(encoding="utf-8-sig", newline="") as file:
-                for row in csv.DictReader(file):
-                    fields = {(name or "").strip().lower(): value for name, value in row.items()}
-                    name = fields.get("volumename")
-                    if not isinstance(name, str):
-                        message, remedy = "The table has no column VolumeName.", "Download the table again."
-                        problems.append(problem("table", path, "columns", ", ".join(map(str, row)), message, remedy))
-                        break
-                    answer = " ".join(
-                        filter(None, (_given(fields.get(part)) for part in ("findings_en", "impressions_en")))
-                    )
-                    if answer:
-                        reports.setdefault(volume_stem(name).casefold(), [Report(question="", answer=answer)])
-        except (csv.Error, UnicodeDecodeError, OSError) as error:
-            message, remedy = "The table cannot be read.", "Download the table again."
-            problems.append(problem("table", path, "content", str(error), message, remedy))
-    return problems
-
-
-def _given(text: object) -> str:
-    """A cell's text, empty where it says that there is none."""
-    stripped = text.strip() if isinstance(text, str) else ""
-    return "" if stripped.rstrip(".").lower() in _NOT_GIVEN else stripped
-
-
-def _not_chest(root: Path) -> set[str]:
-    """Volumes that the published lists ``no_chest_*.txt`` name: scans of the head and others."""
-    lines = [line for path in (root / "metadata").glob("no_chest_*.txt") for line in path.read_text("utf-8").split()]
-    return {volume_stem(line.strip(",'\"")).casefold() for line in lines if line.strip(",'\"")}
+def _masks(
+    roots: Sequence[Path], volumes: Collection[str], labels: MaskLabels | None
+) -> tuple[dict[str, MaskFiles], list[Problem]]:
+    """Masks by volume; one's own (``masks``) go before the published ones."""
+    masks: dict[str, MaskFiles] = {}
+    problems: list[Problem] = []
+    kinds: tuple[tuple[str, MaskLabels], ...] = (("masks", "regions"), ("ts_seg/ts_total", "totalsegmentator"))
+    for folder, usual in kinds:
+        for root in roots:
+            found, more = find_masks(root / folder, volumes, labels or usual)
+            masks = found | masks
+            problems += more
+    return masks, problems

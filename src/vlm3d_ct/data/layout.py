@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
-from vlm3d_ct.data.case import Case
-from vlm3d_ct.data.cot import is_slice_record
-from vlm3d_ct.data.ctrate import Part, read_plan_volumes
+from vlm3d_ct.data.case import Case, MaskLabels, Plane
+from vlm3d_ct.data.cot import is_published_slice, is_slice_record
+from vlm3d_ct.data.ctrate import read_plan_volumes
 from vlm3d_ct.data.ctrate_tree import find_ctrate_tree, read_ctrate_tree
-from vlm3d_ct.data.omniabnorm import read_plan_slices
-from vlm3d_ct.data.records import read_records
+from vlm3d_ct.data.found_files import find_json, find_tables
+from vlm3d_ct.data.omniabnorm import read_slices_part
+from vlm3d_ct.data.part import Part
+from vlm3d_ct.data.records import TextRecord, read_records
 from vlm3d_ct.errors import Problem
 from vlm3d_ct.volumes.faults import problem
 
-_REMEDY = "Give a folder in a layout of docs/architecture.md: volumes/ and cot/, images/ and cot/, or a CT-RATE tree."
+_REMEDY = (
+    "Give a folder in a layout of docs/architecture.md: volumes/ and cot/, images/ and cot/, a CT-RATE tree, or "
+    "OmniAbnorm-CT-14K as published."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +43,13 @@ class CaseIndex:
     no_chest: tuple[Case, ...] = ()
 
 
-def read_cases(directory: Path) -> CaseIndex:
-    """Find the cases of a folder in the plan's layout, of a CT-RATE tree, or of a folder that holds such folders.
+def read_cases(directory: Path, *, mask_labels: MaskLabels | None = None) -> CaseIndex:
+    """Find the cases of a folder in the plan's layout, of a published one, or of a folder that holds such folders.
+
+    Args:
+        directory: the folder.
+        mask_labels: what the ids in volumes' masks mean; None for what the layout means. Folders with one file for
+            each structure, and lesion masks, are told apart whatever it is.
 
     Nothing raises: what is wrong is in ``problems``, an empty or missing folder included.
     """
@@ -50,10 +60,10 @@ def read_cases(directory: Path) -> CaseIndex:
             problems=(problem("missing-folder", directory, "folder", "absent", message, _REMEDY),),
             description="",
         )
-    parts = _recognise(directory)
+    parts = _recognise(directory, mask_labels)
     if not parts:
         children = sorted(child for child in directory.iterdir() if child.is_dir() and not child.name.startswith("."))
-        parts = [(f"{child.name}: {line}", part) for child in children for line, part in _recognise(child)]
+        parts = [(f"{child.name}: {line}", part) for child in children for line, part in _recognise(child, mask_labels)]
     if not parts:
         names = ", ".join(sorted(child.name for child in directory.iterdir())[:8])
         message = "No volumes and no slices were recognised here." if names else "The folder is empty."
@@ -80,26 +90,42 @@ def read_cases(directory: Path) -> CaseIndex:
     )
 
 
-def _recognise(directory: Path) -> list[tuple[str, Part]]:
+def _recognise(directory: Path, mask_labels: MaskLabels | None) -> list[tuple[str, Part]]:
     """The parts that lie directly in this folder, with their titles."""
-    tree = find_ctrate_tree(directory)
-    if tree is not None:
-        return [("CT-RATE", read_ctrate_tree(tree))]
-    readers: dict[str, Callable[..., Part]] = {"volumes": read_plan_volumes, "images": read_plan_slices}
-    present = {name for name in readers if (directory / name).is_dir()}
-    if not present and not (directory / "cot").is_dir():
+    roots = find_ctrate_tree(directory)
+    if roots:
+        return [("CT-RATE", read_ctrate_tree(roots, mask_labels))]
+    volumes, images, cot = ((directory / name).is_dir() for name in ("volumes", "images", "cot"))
+    paths, problems = find_json(directory / "cot")
+    records, unreadable = read_records(paths)
+    if not volumes:
+        beside, faulty = _records_beside(directory)
+        if not images or cot:  # without folders that say so, only what can be nothing else
+            beside = [record for record in beside if is_published_slice(record)]
+            faulty = [each for each in faulty if beside and not cot]
+        records += beside
+        unreadable += faulty
+    if not (volumes or images or cot or records):
         return []
-    folder = directory / "cot"
-    found = folder.rglob("*") if folder.is_dir() else directory.iterdir()
-    records, problems = read_records(sorted(p for p in found if p.suffix in (".json", ".jsonl") and p.is_file()))
+    problems += unreadable
+    of_slices = [record for record in records if is_slice_record(record)]
+    of_volumes = [record for record in records if not is_slice_record(record)]
     parts = []
-    for title, name, of_slices in (("CT volumes", "volumes", False), ("CT slices", "images", True)):
-        own = [record for record in records if is_slice_record(record) == of_slices]
-        if name in present or own:
-            parts.append((title, readers[name](directory, own)))
+    if volumes or of_volumes:
+        parts.append(("CT volumes", read_plan_volumes(directory, of_volumes, mask_labels)))
+    if images or of_slices:
+        parts.append(("CT slices", read_slices_part(directory, of_slices)))
     if problems:
         parts.append(("texts", Part(cases=(), problems=tuple(problems), description=f"{len(problems)} unreadable")))
     return parts
+
+
+def _records_beside(directory: Path) -> tuple[list[TextRecord], list[Problem]]:
+    """The records of text files directly in the folder and in its folders named by a plane."""
+    folders = [directory, *(directory / plane for plane in get_args(Plane))]
+    paths, refused = find_tables(folders, "*.json", "*.jsonl")
+    records, problems = read_records(paths)
+    return records, refused + problems
 
 
 def _without_duplicates(cases: list[Case]) -> tuple[list[Case], list[Problem]]:

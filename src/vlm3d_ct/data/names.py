@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from pathlib import Path, PurePosixPath
 
 NIFTI_SUFFIX = ".nii.gz"
@@ -43,8 +44,12 @@ def slice_patient(case_id: str) -> str:
 
 
 def climbs(name: str) -> bool:
-    """Whether a name written in a file tries to leave the folder it is relative to."""
-    return ".." in PurePosixPath(name.replace("\\", "/")).parts or "\x00" in name
+    """Whether a name written in a file tries to leave the folder it is relative to.
+
+    Characters that some file systems take for dots and slashes (full width, leaders) count as these.
+    """
+    spellings = (name, unicodedata.normalize("NFKC", name))
+    return "\x00" in name or any(".." in PurePosixPath(each.replace("\\", "/")).parts for each in spellings)
 
 
 def confined(root: Path, name: str) -> Path | None:
@@ -54,13 +59,18 @@ def confined(root: Path, name: str) -> Path | None:
     not through one deeper down.
     """
     relative = PurePosixPath(name.replace("\\", "/"))
-    if not relative.parts or relative.is_absolute() or climbs(name) or re.match(r"[A-Za-z]:", name):
+    plain = unicodedata.normalize("NFKC", name).replace("\\", "/")
+    if not relative.parts or plain.startswith("/") or climbs(name) or re.match(r"[A-Za-z]:", plain):
         return None
     path = root.joinpath(*relative.parts)
+    return path if stays_inside(root, path) else None
+
+
+def stays_inside(root: Path, path: Path) -> bool:
+    """Whether a path below ``root``, all its links followed, ends in ``root`` or in the folder directly in it."""
     try:
-        resolved = path.resolve()
+        resolved, top = path.resolve(), (root / path.relative_to(root).parts[0]).resolve()
         resolved.exists()  # raises for names that the file system cannot hold
-    except (OSError, ValueError):
-        return None
-    allowed = (root, root / relative.parts[0])
-    return path if any(resolved.is_relative_to(folder.resolve()) for folder in allowed) else None
+        return resolved.is_relative_to(root.resolve()) or (top.is_dir() and resolved.is_relative_to(top))
+    except (OSError, ValueError, RuntimeError):  # RuntimeError: links in a circle
+        return False

@@ -1,118 +1,164 @@
-"""2D cases in the plan's layout: DIR/images, DIR/masks, and batches of reasoning records."""
+"""2D cases: the plan's layout (DIR/images, DIR/masks, batches of reasoning records) and the published one, joined."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from vlm3d_ct.data.cache import SAFE_NAME
 from vlm3d_ct.data.case import Case
-from vlm3d_ct.data.cot import slice_report
-from vlm3d_ct.data.ctrate import Part
+from vlm3d_ct.data.cot import is_published_slice, slice_report
 from vlm3d_ct.data.names import confined, slice_patient
+from vlm3d_ct.data.part import Part, describe
+from vlm3d_ct.data.published_slices import PublishedSlice, plane_of, read_published
 from vlm3d_ct.data.records import TextRecord
+from vlm3d_ct.data.slice_files import SliceFiles
 from vlm3d_ct.errors import DataError, Problem
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
-NEIGHBOUR_OFFSETS = (-1, 0, 1, 2)
-"""The slices of a pseudo-3D volume, counted from the key slice towards the head."""
 
+def read_slices_part(directory: Path, records: Iterable[TextRecord]) -> Part:
+    """The 2D cases of a folder; ``records`` are those of its text files that speak of slices.
 
-def read_plan_slices(directory: Path, records: Iterable[TextRecord]) -> Part:
-    """The 2D cases of a folder in the plan's layout; ``records`` are those of its text files that speak of slices."""
-    cases: dict[str, Case] = {}
-    problems: list[Problem] = []
+    A published record gives a case its images, masks and plane. Its text is its chain of thought, and where there is
+    none yet, the published descriptions. A chain of thought without a published record is a case of the plan's layout.
+    """
+    reader = _Reader(directory)
+    reasoning = []
     for record in records:
+        if is_published_slice(record):
+            reader.attempt(reader.add_published, record)
+        else:
+            reasoning.append(record)
+    for record in reasoning:
+        reader.attempt(reader.add_reasoning, record)
+    return reader.part()
+
+
+class _Reader:
+    """Collects the cases of one folder."""
+
+    def __init__(self, directory: Path):
+        self.directory = directory
+        self.files = SliceFiles(directory)
+        self.published: dict[str, PublishedSlice] = {}
+        self.cases: dict[str, Case] = {}
+        self.problems: list[Problem] = []
+        self.repeated = 0
+
+    def attempt(self, add: Callable[[TextRecord], None], record: TextRecord) -> None:
+        """Add a record, or take note of its problems."""
         try:
-            case = _read_case(directory, record)
-            known = cases.get(case.case_id)
-            if known is None:
-                cases[case.case_id] = case
-            elif known.image_paths == case.image_paths:
-                cases[case.case_id] = replace(known, reports=known.reports + case.reports)
-            else:
-                message = "Another record has this case id and another image."
-                raise DataError(record.problem("duplicate", "case_id", case.case_id, message, "Keep one of them."))
+            add(record)
         except DataError as error:
-            problems.extend(error.problems)
-    images = directory / "images"
-    num_images = sum(1 for entry in images.iterdir() if not entry.name.startswith(".")) if images.is_dir() else 0
-    with_mask = sum(bool(case.mask_paths) for case in cases.values())
-    return Part(
-        cases=tuple(cases[case_id] for case_id in sorted(cases)),
-        problems=tuple(problems),
-        description=f"plan's layout: {num_images} slices, {len(cases)} with text, {with_mask} with a mask",
-    )
+            self.problems.extend(error.problems)
+
+    def add_published(self, record: TextRecord) -> None:
+        """Add a published record. The same case in several files (``train``, ``train_grouped``) counts once."""
+        case_id = _case_id(record)
+        found = read_published(self.files, record)
+        known = self.published.setdefault(case_id, found)
+        if known is not found:
+            self.repeated += 1
+            if known.image_paths != found.image_paths:
+                raise DataError(_another_image(record, case_id))
+
+    def add_reasoning(self, record: TextRecord) -> None:
+        """Add a chain of thought: a case of its own, of a published record, or another text of a known case."""
+        case_id = _case_id(record)
+        found = self.published.get(case_id)
+        case = self._plan_case(record, case_id) if found is None else _published_case(case_id, found)
+        category = record.fields.get("category")
+        stated = category.strip() if isinstance(category, str) else ""
+        case = replace(case, reports=(slice_report(record),), category=stated or case.category)
+        known = self.cases.setdefault(case_id, case)
+        if known is case:
+            return
+        if known.image_paths != case.image_paths:
+            raise DataError(_another_image(record, case_id))
+        self.cases[case_id] = replace(known, reports=known.reports + case.reports)
+
+    def part(self) -> Part:
+        """Everything that was found; published cases without a chain of thought get their descriptions."""
+        described = {
+            case_id: replace(_published_case(case_id, found), reports=(found.report,))
+            for case_id, found in self.published.items()
+            if case_id not in self.cases and found.report is not None
+        }
+        cases = self.cases | described
+        images = self.directory / "images"
+        waiting = len(self.published.keys() - cases.keys())
+        if not self.published and images.is_dir():
+            waiting = max(0, sum(not name.startswith(".") for name in (e.name for e in images.iterdir())) - len(cases))
+        texts = {"chain of thought": len(self.cases), "description": len(described), "none": waiting}
+        masks = Counter("none" if not c.mask_paths else "lesion" for c in cases.values())
+        layout = "published layout" if self.published else "plan's layout"
+        notes = [f"{len(cases)} slices", describe("texts", texts), describe("masks", masks)]
+        notes.append(describe("planes", Counter(case.plane for case in cases.values())))
+        if self.repeated:
+            notes.append(f"{self.repeated} records repeat a case")
+        return Part(
+            cases=tuple(cases[case_id] for case_id in sorted(cases)),
+            problems=tuple(self.problems),
+            description=f"{layout}: " + "; ".join(notes),
+        )
+
+    def _plan_case(self, record: TextRecord, case_id: str) -> Case:
+        return Case(
+            case_id=case_id,
+            patient_id=slice_patient(case_id),
+            kind="slice",
+            image_paths=self._images(record, case_id),
+            mask_paths=self._masks(record, case_id),
+            mask_labels="lesion",
+            reports=(),
+            plane=plane_of(record),
+        )
+
+    def _images(self, record: TextRecord, case_id: str) -> tuple[Path, ...]:
+        stated = self.files.named(record, "image_path") or confined(self.directory, f"images/{case_id}")
+        images = None if stated is None else self.files.stack(record, stated)
+        if images is None:
+            message, remedy = "The slice is not there.", "Add the image or remove the record."
+            raise DataError(record.problem("missing-slice", "image_path", str(stated), message, remedy))
+        return images
+
+    def _masks(self, record: TextRecord, case_id: str) -> tuple[Path, ...]:
+        """The stated mask, or the one named like the case; a folder of masks counts whole."""
+        stated = self.files.named(record, "mask_path")
+        path = stated or confined(self.directory, f"masks/{case_id}")
+        if path is not None and path.is_dir():
+            return self.files.folder(record, path)
+        own = None if path is None else self.files.file(record, path)
+        if own is None and stated is not None:
+            message, remedy = "The mask is not there.", "Add the mask or remove the field."
+            raise DataError(record.problem("missing-mask", "mask_path", str(stated), message, remedy))
+        return () if own is None else (own,)
 
 
-def _read_case(directory: Path, record: TextRecord) -> Case:
+def _case_id(record: TextRecord) -> str:
     case_id = record.fields.get("case_id", record.key)
     if not isinstance(case_id, str) or not SAFE_NAME.fullmatch(case_id):
         message = "A record needs a case id of letters, digits and . _ + - only."
         raise DataError(record.problem("case-id", "case_id", case_id, message, "Correct the record."))
-    report = slice_report(record)
-    category = record.fields.get("category")
+    return case_id
+
+
+def _published_case(case_id: str, found: PublishedSlice) -> Case:
     return Case(
         case_id=case_id,
         patient_id=slice_patient(case_id),
         kind="slice",
-        image_paths=_image_paths(directory, record, case_id),
-        mask_paths=_mask_paths(directory, record, case_id),
+        image_paths=found.image_paths,
+        mask_paths=found.mask_paths,
         mask_labels="lesion",
-        reports=(report,),
-        category=category.strip() or None if isinstance(category, str) else None,
+        reports=(),
+        category=found.category,
+        plane=found.plane,
     )
 
 
-def _named_path(directory: Path, record: TextRecord, field: str) -> Path | None:
-    """The path that a field names, inside the data folder; None where the record has no such field."""
-    name = record.fields.get(field)
-    if name is None:
-        return None
-    path = confined(directory, name) if isinstance(name, str) else None
-    if path is None:
-        message, remedy = "This is no path inside the data folder.", f"Give it relative to {directory}."
-        raise DataError(record.problem("path-escapes", field, name, message, remedy))
-    return path
-
-
-def _first_file(stem: Path) -> Path | None:
-    """``stem`` with the first image ending that exists."""
-    return next((path for suffix in IMAGE_SUFFIXES if (path := stem.with_name(stem.name + suffix)).is_file()), None)
-
-
-def _image_paths(directory: Path, record: TextRecord, case_id: str) -> tuple[Path, ...]:
-    """The key slice among its neighbours, feet to head; where a neighbour is missing, the nearest one there is."""
-    stated = _named_path(directory, record, "image_path") or directory / "images" / case_id
-    key = _first_file(stated / "0") if stated.is_dir() else stated if stated.is_file() else _first_file(stated)
-    if key is None:
-        message, remedy = "The slice is not there.", "Add the image or remove the record."
-        raise DataError(record.problem("missing-slice", "image_path", str(stated), message, remedy))
-    position = _position(key)
-    if position is None:
-        return (key,) * len(NEIGHBOUR_OFFSETS)
-    siblings = sorted(path for path in key.parent.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-    offsets = {number - position: path for path in siblings if (number := _position(path)) is not None}
-    offsets[0] = key
-    # of two that are equally near, the one nearer to the key slice
-    return tuple(
-        offsets[min(offsets, key=lambda offset: (abs(offset - wanted), abs(offset)))] for wanted in NEIGHBOUR_OFFSETS
-    )
-
-
-def _position(path: Path) -> int | None:
-    """The number that a slice's file is named by (0 the key slice, 1 the next one towards the head), if it is one."""
-    sign, digits = path.stem[:1] == "-", path.stem.lstrip("-")
-    return (-int(digits) if sign else int(digits)) if digits.isdecimal() and len(digits) < 6 else None
-
-
-def _mask_paths(directory: Path, record: TextRecord, case_id: str) -> tuple[Path, ...]:
-    stated = _named_path(directory, record, "mask_path")
-    if stated is None:
-        own = _first_file(directory / "masks" / case_id)
-        return () if own is None else (own,)
-    if not stated.is_file():
-        message, remedy = "The mask is not there.", "Add the mask or remove the field."
-        raise DataError(record.problem("missing-mask", "mask_path", str(stated), message, remedy))
-    return (stated,)
+def _another_image(record: TextRecord, case_id: str) -> Problem:
+    message = "Another record has this case id and another image."
+    return record.problem("duplicate", "case_id", case_id, message, "Keep one of them.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Int8
 
 from vlm3d_ct.data.names import volume_stem
+from vlm3d_ct.data.tables import read_table
 from vlm3d_ct.errors import DataError, Problem
 from vlm3d_ct.text.findings import ABNORMALITIES
 
@@ -26,7 +26,6 @@ LABEL_FILES = (
 )
 """Where a data folder has its labels: the plan's layout, then the published tree of CT-RATE."""
 _VALUES = {"0": 0, "0.0": 0, "1": 1, "1.0": 1, "": UNKNOWN, "-1": UNKNOWN, "-1.0": UNKNOWN, "nan": UNKNOWN}
-MAX_TABLE_BYTES = 256 << 20
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -174,19 +173,8 @@ def _read_table(path: Path) -> _Table:
 
 def _read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """The header of a CSV file and its other rows with their line numbers."""
-    try:
-        size = path.stat().st_size
-        if size > MAX_TABLE_BYTES:
-            raise DataError(_problem(path, "size", f"{size} bytes", "It is too large.", "Give a table of labels."))
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file)
-            lines = [(reader.line_num, row) for row in reader if any(row) and not row[0].startswith("#")]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise DataError(_problem(path, "file", reason, "The table cannot be read.", "Give a CSV file.")) from None
-    if not lines:
-        raise DataError(_problem(path, "rows", "0", "The table is empty.", "Give a CSV file with a header."))
-    return lines[0][1], lines[1:]
+    table = read_table(path)
+    return list(table.header), list(table.rows)
 
 
 def _merge(table: _Table, number: int, values: Sequence[str], wanted: Sequence[str]) -> int:

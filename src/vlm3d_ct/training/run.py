@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 
 from vlm3d_ct.config import Config
+from vlm3d_ct.data.begun import read_begun, write_begun
 from vlm3d_ct.data.cohort import Cohort, find_cohort, prepare_cohort
 from vlm3d_ct.data.dataset import CaseDataset, open_cache
-from vlm3d_ct.distributed import pick_device, process_group, world_size
+from vlm3d_ct.distributed import pick_device, process_group, rank, world_size
 from vlm3d_ct.errors import ConfigError
 from vlm3d_ct.inference import load_weights, read_text_side
 from vlm3d_ct.log import say
@@ -41,7 +42,8 @@ def train(config: Config, output_dir: Path, resume: Path | None, make_validate: 
     device = pick_device()
     with process_group(device):
         start = find_start(config, output_dir, resume)
-        cohort = prepare_cohort(find_cohort(config), config, workers=config.data.num_workers)
+        found = _found_cases(config, start)
+        cohort = prepare_cohort(found, config, workers=config.data.num_workers)
         _check_precision(config, device)
         built = _build(config, cohort, start)
         trainer = _trainer(config, built, cohort, start, output_dir, device, make_validate)
@@ -50,8 +52,17 @@ def train(config: Config, output_dir: Path, resume: Path | None, make_validate: 
             trainer.restore(start.content)
         _announce(config, built, cohort, trainer, device)
         output_dir.mkdir(parents=True, exist_ok=True)
+        if rank() == 0:
+            write_begun(output_dir, cohort.training, cohort.validation)
         trainer.run(output_dir.parent / "tensorboard" / output_dir.name)
         say(f"done: {output_dir}")
+
+
+def _found_cases(config: Config, start: Start) -> Cohort:
+    """The cases of the data folders; of a run that is continued those that it began with, though there be more now."""
+    found = find_cohort(config)
+    begun = read_begun(start.source.parent) if start.continues and start.source is not None else None
+    return found if begun is None else found.restricted_to(begun)
 
 
 def step_batch(config: Config) -> int:

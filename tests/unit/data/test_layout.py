@@ -56,7 +56,7 @@ def test_a_volume_without_mask_is_a_case(tmp_path: Path) -> None:
     index = read_cases(tmp_path)
     assert index.problems == ()
     assert index.cases[0].mask_paths == ()
-    assert "0 with a mask" in index.description
+    assert "masks: 1 none" in index.description
 
 
 def test_a_folder_of_slices_in_the_plans_layout(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,64 @@ def test_conversations_become_questions_and_answers() -> None:
     ]
 
 
+THOUGHT = {"image": "train_1_a_1.nii.gz", "report": "All of it.", "question": "Why?", "answer": "A nodule."}
+
+
+@pytest.mark.parametrize(
+    "thinking",
+    [
+        ["Look.", {"text": "Compare."}],
+        "Look.\n\nCompare.",
+        "Step 1: Look.\nStep 2: Compare.",
+        "1. Look.\n2) Compare.",
+        "- Look.\n* Compare.",
+    ],
+)
+def test_thinking_becomes_the_steps_of_the_answer(thinking: object) -> None:
+    record = TextRecord(file=Path("f"), where="[0]", key=None, fields={**THOUGHT, "thinking": thinking})
+    texts, problems = collect_volume_texts([record])
+    assert problems == []
+    steps = (Step(text="Look."), Step(text="Compare."))
+    assert texts["train_1_a_1"].reports == [Report(question="Why?", answer="A nodule.", steps=steps)]
+
+
+def test_a_measure_at_the_start_of_a_line_is_no_number_of_a_step() -> None:
+    record = TextRecord(
+        file=Path("f"), where="[0]", key=None, fields={**THOUGHT, "thinking": "1.5 cm nodule.\nBenign."}
+    )
+    texts, _ = collect_volume_texts([record])
+    assert [step.text for step in texts["train_1_a_1"].reports[0].steps] == ["1.5 cm nodule.", "Benign."]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_encodings_with_their_marks_are_read(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "x.json"
+    path.write_bytes(json.dumps([{**ONE, "answer": "Größe \u2028 肺"}], ensure_ascii=False).encode(encoding))
+    records, problems = read_records([path])
+    assert problems == []
+    assert records[0].fields["answer"] == "Größe \u2028 肺"
+
+
+@pytest.mark.parametrize(
+    ("content", "where"),
+    [
+        ('{"a": "é"}'.encode("latin-1"), "byte 7: 0xe9"),
+        ('{"a": 1}'.encode("utf-32"), "byte 0: UTF-32"),
+        (b'{"a": "\x00"}', "character 7"),
+    ],
+)
+def test_other_encodings_are_refused_with_the_byte(tmp_path: Path, content: bytes, where: str) -> None:
+    (tmp_path / "x.json").write_bytes(content)
+    _, (problem,) = read_records([tmp_path / "x.json"])
+    assert (problem.code, problem.value) == ("encoding", where)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.json")
+    _, (problem,) = read_records([tmp_path / "x.json"])
+    assert problem.code == "unreadable-file"
+
+
 def test_steps_are_strings_or_objects() -> None:
     record = TextRecord(file=Path("f"), where="[0]", key=None, fields=slice_record("973_1_0_177"))
     assert is_slice_record(record)
@@ -100,6 +159,21 @@ BROKEN = {
     "no name": (json.dumps([{"question": "a", "answer": "b"}]), "record-fields", "[0] volumename"),
     "a list as name": (json.dumps([{**ONE, "volumename": ["a"]}]), "record-fields", "[0] volumename"),
     "climbing name": (json.dumps([{**ONE, "volumename": "../../a.nii.gz"}]), "path-escapes", "[0] volumename"),
+    "twice the answer": ('[{"volumename": "a", "question": "", "answer": "b", "answer": "c"}]', "duplicate-key", "[0]"),
+    "twice in another case": (json.dumps([{**ONE, "ANSWER": "b"}]), "duplicate-key", "[0]"),
+    "twice within": (
+        '[{"volumename": "a", "answer": "b", "question": "", "x": [{"k": 1, "k": 2}]}]',
+        "duplicate-key",
+        "[0]",
+    ),
+    "twice the name": (
+        '{"a": {"question": "", "answer": "b"}, "a": {"question": "", "answer": "c"}}',
+        "duplicate-key",
+        "content",
+    ),
+    "nested": (json.dumps([{**ONE, "more": json.loads("[" * 20 + "]" * 20)}]), "record-size", "[0]"),
+    "a giant text": (json.dumps([{**ONE, "answer": "a" * 1_000_001}]), "record-size", "[0]"),
+    "a giant list": (json.dumps([{**ONE, "more": [0] * 20_001}]), "record-size", "[0]"),
     "half a character": (json.dumps([{**ONE, "answer": "a\ud800"}]), "record-fields", "[0] answer"),
     "no conversation": (json.dumps([{"image": "a", "conversations": []}]), "empty-answer", "[0] conversations"),
     "odd conversation": (json.dumps([{"image": "a", "conversations": "hi"}]), "record-fields", "[0] conversations"),
@@ -110,7 +184,9 @@ BROKEN = {
 def test_a_broken_text_is_one_problem(tmp_path: Path, name: str) -> None:
     content, code, field = BROKEN[name]
     path = _write(tmp_path, content)
-    records, unreadable = read_records([path])
+    (tmp_path / "newer.json").write_text("[]")
+    os.utime(path, (1, 1))
+    records, unreadable = read_records([path, tmp_path / "newer.json"])
     _, faulty = collect_volume_texts(records)
     (problem,) = unreadable + faulty
     assert (problem.code, problem.file, problem.field) == (code, str(path), field)
@@ -138,9 +214,10 @@ def test_broken_steps_are_refused(steps: object, code: str) -> None:
 
 
 def test_a_file_that_is_no_text_is_one_problem(tmp_path: Path) -> None:
-    (tmp_path / "x.json").write_bytes(b"\xff\xfe\x00")
-    _, problems = read_records([tmp_path / "x.json", tmp_path / "absent.json"])
-    assert [problem.code for problem in problems] == ["json", "unreadable-file"]
+    (tmp_path / "x.json").write_bytes(b"\x89PNG\r\n")
+    _, problems = read_records([tmp_path / "x.json", tmp_path / "absent.json", tmp_path])
+    assert [problem.code for problem in problems] == ["encoding", "unreadable-file", "unreadable-file"]
+    assert problems[0].value == "byte 0: 0x89"
 
 
 def test_mutated_files_never_raise(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_every_seeded_fault_is_found_and_nothing_else(tmp_path: Path) -> None:
     expected.append(("volume-without-text", "train_999_a_1"))
     write_records(tmp_path, [volume_record("train_998_a_1"), {"volumename": stems[-1]}], "more.json")
     (tmp_path / "cot" / "broken.json").write_text('[{"volumename": ')
-    expected += [("text-without-volume", "more"), ("record-fields", "more"), ("json", "broken")]
+    expected += [("text-without-volume", "more"), ("record-fields", "more"), ("json-unfinished", "broken")]
     report = verify_directory(tmp_path, workers=0)
     found = [(problem.code, Path(problem.file).name.split(".")[0]) for problem in report.problems]
     assert sorted(found) == sorted(expected)

@@ -90,8 +90,8 @@ def test_a_faulty_table_says_where(tmp_path: Path, lines: tuple[str, ...], said:
 def test_files_that_are_no_tables_are_refused(tmp_path: Path):
     with pytest.raises(DataError, match="cannot be read"):
         read_labels(tmp_path / "absent.csv")
-    (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00\x01")
-    with pytest.raises(DataError, match="cannot be read"):
+    (tmp_path / "binary.csv").write_bytes(b"\x89\xff\x00\x01")
+    with pytest.raises(DataError, match=r"byte 0: 0x89.*not UTF-8"):
         read_labels(tmp_path / "binary.csv")
     with pytest.raises(DataError, match="has no column column"):
         read_mapping(write(tmp_path / "m.csv", "class,other", "a,b"))

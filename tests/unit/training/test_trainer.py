@@ -64,6 +64,7 @@ def test_a_run_validates_saves_and_records_when_it_should(
     assert scores.called == 2  # after epoch 2 and after the last
     names = [f"checkpoint_step_{step:08d}.pth" for step in (10, 15)]
     assert sorted(p.name for p in out.iterdir()) == [
+        "cases.json",
         "checkpoint_best.pth",
         "checkpoint_last.pth",
         *names,
