@@ -83,3 +83,4 @@ def _volume(path: Path) -> Iterator[str]:
     yield f"{path}: volume, {z} x {y} x {x} voxels (z, y, x), as read in canonical axes (LPS)"
     yield "spacing_mm: " + " x ".join(f"{mm:.3f}" for mm in volume.spacing_mm)
     yield f"HU: {volume.voxels_hu.min()} to {volume.voxels_hu.max()}, 1st to 99th percentile {low} to {high}"
+    yield f"how it was read: {volume.scale}"

@@ -34,7 +34,7 @@ def load_case(case: Case) -> tuple[Volume | SliceStack, RegionMask | None]:
     problems: list[Problem] = []
     volume = mask = None
     try:
-        volume = read_volume(case.image_paths[0])
+        volume = read_volume(case.image_paths[0], stored=case.stored)
     except DataError as error:
         problems.extend(error.problems)
     try:

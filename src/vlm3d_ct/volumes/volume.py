@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int16, UInt8
 
+from vlm3d_ct.volumes.stored import StoredScan
+
 
 @dataclass(frozen=True, kw_only=True)
 class Volume:
@@ -18,12 +20,17 @@ class Volume:
         spacing_mm: distance of voxel centres along (z, y, x), each > 0.
         source: the file it came from; for messages only.
         origin_mm: position of the first voxel's centre, (z, y, x) in LPS; None where the source states none.
+        scale: one sentence on how Hounsfield units and geometry were decided; empty for an array that was not read.
+        stored: the row of the table that was applied to a file with a blank header; None where the file spoke for
+            itself.
     """
 
     voxels_hu: Int16[np.ndarray, "z y x"]
     spacing_mm: tuple[float, float, float]
     source: Path
     origin_mm: tuple[float, float, float] | None = None
+    scale: str = ""
+    stored: StoredScan | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
