@@ -14,7 +14,7 @@ from vlm3d_ct.data.batch import Batch, Change
 from vlm3d_ct.data.case import Case
 from vlm3d_ct.seeding import derive_seed, random_stream
 from vlm3d_ct.text.regions import RegionTable
-from vlm3d_ct.volumes.preprocess import MIN_HU
+from vlm3d_ct.volumes.volume import MIN_HU
 
 
 def draw_change(config: AugmentConfig, case: Case, can_flip: bool, seed: int, epoch: int) -> Change:

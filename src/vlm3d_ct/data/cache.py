@@ -20,6 +20,7 @@ from jaxtyping import Shaped
 
 from vlm3d_ct.data.case import Case, Kind
 from vlm3d_ct.errors import ConfigError, DataError
+from vlm3d_ct.volumes import companding
 from vlm3d_ct.volumes.atomic import remove_stray_files, write_atomically
 from vlm3d_ct.volumes.faults import fault
 from vlm3d_ct.volumes.preprocess import Prepared
@@ -134,12 +135,15 @@ def _sources(case: Case) -> list[list[Any]]:
 
 
 def _encode(prepared: Prepared, fingerprint: str, sources: list[list[Any]]) -> list[bytes]:
-    blobs = [_compress(prepared.voxels_hu)]
+    coded = prepared.kind == "volume" and prepared.precision == "uint8"
+    voxels = companding.to_codes(prepared.voxels_hu) if coded else prepared.voxels_hu
+    blobs = [_compress(voxels)]
     if prepared.labels is not None:
         blobs.append(_compress(prepared.labels))
     header = {
         "shape": prepared.voxels_hu.shape,
-        "dtype": str(prepared.voxels_hu.dtype),
+        "dtype": str(voxels.dtype),
+        "precision": prepared.precision,
         "spacing_mm": prepared.spacing_mm,
         "kind": prepared.kind,
         "fingerprint": fingerprint,
@@ -173,8 +177,13 @@ def _decode(header: dict[str, Any], blobs: memoryview) -> Prepared:
         arrays.append(array)
         start += nbytes
     z, y, x = header["spacing_mm"]
+    coded = header["kind"] == "volume" and header["precision"] == "uint8"
     return Prepared(
-        voxels_hu=arrays[0], labels=arrays[1] if len(arrays) > 1 else None, spacing_mm=(z, y, x), kind=header["kind"]
+        voxels_hu=companding.to_hu(arrays[0]) if coded else arrays[0],
+        labels=arrays[1] if len(arrays) > 1 else None,
+        spacing_mm=(z, y, x),
+        kind=header["kind"],
+        precision=header["precision"],
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from vlm3d_ct.data.foreign_text import read_lines
@@ -14,6 +15,7 @@ from vlm3d_ct.errors import DataError, Problem
 from vlm3d_ct.volumes.stored import StoredScan
 
 _SLOPE, _INTERCEPT, _SPACING_XY, _SPACING_Z = "rescaleslope", "rescaleintercept", "xyspacing", "zspacing"
+_ORIENTATION = "imageorientationpatient"
 _ABSENT = {"", "nan", "none", "[]"}
 _PAIR = re.compile(r"[\[(]?\s*([^\s,\[\]()]+)\s*,\s*([^\s,\[\]()]+)\s*[\])]?")
 
@@ -30,7 +32,7 @@ def read_metadata(paths: Iterable[Path]) -> tuple[dict[str, StoredScan], list[Pr
     for path in paths:
         try:
             table = read_table(path)
-            _, rows = volume_rows(table, (_SLOPE, _INTERCEPT, _SPACING_XY, _SPACING_Z))
+            _, rows = volume_rows(table, (_SLOPE, _INTERCEPT, _SPACING_XY, _SPACING_Z, _ORIENTATION))
             for line, row in rows:
                 key = volume_stem(row[NAME_COLUMN]).casefold()
                 try:
@@ -62,7 +64,7 @@ def read_no_chest(paths: Iterable[Path]) -> tuple[set[str], list[Problem]]:
 
 
 def _numbers(scan: StoredScan) -> tuple[object, ...]:
-    return scan.slope, scan.intercept_hu, scan.spacing_mm
+    return scan.slope, scan.intercept_hu, scan.spacing_mm, scan.orientation
 
 
 def _stored_scan(table: Table, line: int, row: dict[str, str]) -> StoredScan | None:
@@ -72,7 +74,16 @@ def _stored_scan(table: Table, line: int, row: dict[str, str]) -> StoredScan | N
     if slope <= 0:
         message = "A slope must be positive."
         raise DataError(table.problem(line, _SLOPE, row[_SLOPE], message, "Correct the row, or download the table."))
-    return StoredScan(slope=slope, intercept_hu=intercept, spacing_mm=_spacing(table, line, row), table=table.path)
+    scan = StoredScan(slope=slope, intercept_hu=intercept, spacing_mm=_spacing(table, line, row), table=table.path)
+    text = row.get(_ORIENTATION, "")
+    if text.casefold() in _ABSENT:
+        return scan
+    parts = text.strip("[]()").replace("'", " ").replace('"', " ").replace(",", " ").split()
+    numbers = [_number(table, line, _ORIENTATION, part) for part in parts]
+    if len(numbers) != 6 or None in numbers:
+        message, remedy = "An orientation has six numbers.", "Correct the row, or download the table."
+        raise DataError(table.problem(line, _ORIENTATION, text, message, remedy))
+    return replace(scan, orientation=tuple(numbers))
 
 
 def _spacing(table: Table, line: int, row: dict[str, str]) -> tuple[float, float, float] | None:

@@ -1,4 +1,4 @@
-"""Resizing a volume, one axis after the other.
+"""Resizing a volume, one axis after the other: to a number of voxels, or to a spacing.
 
 Intensities are averaged where an axis shrinks, so that no slice is skipped: a voxel of the result is the mean over the
 extent that it covers, as a thicker slice of the scanner would be. Where an axis grows they are interpolated linearly.
@@ -6,8 +6,10 @@ extent that it covers, as a thicker slice of the scanner would be. Where an axis
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
-from jaxtyping import Float32, Integer, UInt8
+from jaxtyping import Float32, Float64, Integer, UInt8
 
 Size = tuple[int, int, int]
 
@@ -19,20 +21,43 @@ def resize_average(
 
     Constant volumes stay exactly constant, and shrinking keeps the mean. ``bounds`` limit the values beforehand.
     """
-    along_z, along_y, along_x = (resize_weights(old, new) for old, new in zip(volume.shape, size, strict=True))
-    _, height, width = volume.shape
-    result = np.empty(size, dtype=volume.dtype)
-    for i, weights in enumerate(along_z):
-        used = np.flatnonzero(weights)
-        first, end = used[0], used[-1] + 1
-        plane = _weighted_sum(volume[first:end], weights[first:end], bounds)
-        if size[1] != height:
-            plane = along_y @ plane
-        if size[2] != width:
-            plane = plane @ along_x.T
-        np.rint(plane, out=plane)
-        result[i] = plane
-    return result
+    weights = [resize_weights(old, new) for old, new in zip(volume.shape, size, strict=True)]
+    return _apply(volume, weights, bounds, outside=0)
+
+
+def resample_average(
+    volume: Integer[np.ndarray, "z y x"],
+    size: Size,
+    relative_spacing: tuple[float, float, float],
+    *,
+    outside: int,
+    bounds: tuple[int, int] | None = None,
+) -> Integer[np.ndarray, "z2 y2 x2"]:
+    """The volume on a grid of another spacing about the same centre: what does not fit is cut off.
+
+    Args:
+        volume: of any size.
+        size: voxels of the result.
+        relative_spacing: a new voxel in old ones, along (z, y, x).
+        outside: the value beyond the volume; a new voxel that lies partly beyond is the mean of both.
+        bounds: limit the values beforehand.
+    """
+    weights = [
+        resample_weights(old, new, ratio) for old, new, ratio in zip(volume.shape, size, relative_spacing, strict=True)
+    ]
+    return _apply(volume, weights, bounds, outside)
+
+
+def resample_nearest(
+    labels: UInt8[np.ndarray, "z y x"], size: Size, relative_spacing: tuple[float, float, float]
+) -> UInt8[np.ndarray, "z2 y2 x2"]:
+    """The labels on the grid of `resample_average`: every voxel takes the label found at its centre, 0 beyond."""
+    for axis, (old, new, ratio) in enumerate(zip(labels.shape, size, relative_spacing, strict=True)):
+        found = np.floor(_centres(old, new, ratio)).astype(np.intp)
+        within = (found >= 0) & (found < old)
+        labels = np.take(labels, np.clip(found, 0, old - 1), axis=axis)
+        labels *= within.astype(np.uint8).reshape([-1 if i == axis else 1 for i in range(3)])
+    return labels
 
 
 def resize_nearest(labels: UInt8[np.ndarray, "z y x"], size: Size) -> UInt8[np.ndarray, "z2 y2 x2"]:
@@ -61,6 +86,61 @@ def resize_weights(old: int, new: int) -> Float32[np.ndarray, "new old"]:
         weights = np.clip(1 - np.abs(centres[:, None] - np.arange(old)[None]), 0, None)
     normalised: Float32[np.ndarray, "new old"] = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
     return normalised
+
+
+def resample_weights(old: int, new: int, ratio: float) -> Float32[np.ndarray, "new old"]:
+    """The matrix that brings one axis of ``old`` voxels to ``new`` ones of ``ratio`` old voxels each, centre on centre.
+
+    Shrinking (``ratio`` >= 1): the share of the new voxel that each old one fills. Growing: linear between the two
+    nearest centres, held constant in the outer half of the outermost voxels. A row sums to the share of the new voxel
+    that lies within the volume (growing: 1 if its centre does).
+    """
+    centres, index = _centres(old, new, ratio)[:, None], np.arange(old)[None]
+    if ratio >= 1:
+        overlap = np.minimum(centres + ratio / 2, index + 1) - np.maximum(centres - ratio / 2, index)
+        weights = np.clip(overlap, 0, None) / ratio
+        weights[weights < 1e-6] = 0  # rounding of the edges
+    else:
+        weights = np.clip(1 - np.abs(np.clip(centres - 0.5, 0, old - 1) - index), 0, None)
+        weights *= (centres >= 0) & (centres <= old)
+    rounded: Float32[np.ndarray, "new old"] = weights.astype(np.float32)
+    return rounded
+
+
+def _centres(old: int, new: int, ratio: float) -> Float64[np.ndarray, " new"]:
+    """The centres of the new voxels, in old voxels from the first one's edge."""
+    centres: Float64[np.ndarray, " new"] = old / 2 + (np.arange(new) - (new - 1) / 2) * ratio
+    return centres
+
+
+def _apply(
+    volume: Integer[np.ndarray, "z y x"],
+    weights: Sequence[Float32[np.ndarray, "_ _"]],
+    bounds: tuple[int, int] | None,
+    outside: int,
+) -> Integer[np.ndarray, "z2 y2 x2"]:
+    """Each axis multiplied by its matrix; what a row lacks to 1 is ``outside``."""
+    along_z, along_y, along_x = weights
+    result = np.empty([len(axis) for axis in weights], dtype=volume.dtype)
+    unchanged = [axis.shape[0] == axis.shape[1] and np.array_equal(axis, np.eye(len(axis))) for axis in weights]
+    for i, row in enumerate(along_z):
+        used = np.flatnonzero(row)
+        if len(used) == 0:
+            result[i] = outside
+            continue
+        first, end = used[0], used[-1] + 1
+        plane = _weighted_sum(volume[first:end], row[first:end], bounds)
+        if outside:
+            plane -= outside * row.sum()
+        if not unchanged[1]:
+            plane = along_y @ plane
+        if not unchanged[2]:
+            plane = plane @ along_x.T
+        if outside:
+            plane += outside
+        np.rint(plane, out=plane)
+        result[i] = plane
+    return result
 
 
 def _weighted_sum(

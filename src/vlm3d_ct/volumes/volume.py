@@ -10,6 +10,9 @@ from jaxtyping import Int16, UInt8
 
 from vlm3d_ct.volumes.stored import StoredScan
 
+MIN_HU, MAX_HU = -1024, 3071
+"""What a prepared volume is limited to: the 12 bits that scanners deliver."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Volume:

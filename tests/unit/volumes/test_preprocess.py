@@ -12,6 +12,7 @@ from nifti_bytes import ORIENTATIONS, hu, write_oriented
 
 from vlm3d_ct.config.schema import PreprocessConfig
 from vlm3d_ct.text.regions import load_region_table
+from vlm3d_ct.volumes.companding import LEVELS_HU, to_codes, to_hu
 from vlm3d_ct.volumes.nifti import read_mask, read_volume
 from vlm3d_ct.volumes.preprocess import PREPROCESS_VERSION, Preprocess
 from vlm3d_ct.volumes.slices import SliceStack
@@ -58,6 +59,28 @@ def test_all_48_orientations_give_one_input(tmp_path: Path, axes: tuple[int, ...
     np.testing.assert_array_equal(prepared.labels, expected.labels)
 
 
+def test_a_spacing_keeps_known_hu_at_known_millimetre_whatever_the_scan() -> None:
+    physical = replace(PREPROCESS, size=(6, 10, 12), spacing_mm=(4.0, 1.0, 1.0))
+    array = np.full((8, 16, 16), -1000, np.int16)
+    array[4:6, 8:10, 2:4] = 700  # 0 to 4 mm, 0 to 1 mm, -3 to -2 mm from the centre
+    labels = (array == 700).astype(np.uint8) * 3
+    prepared = physical(_volume(array), RegionMask(labels=labels, source=Path("m")))
+    assert prepared.spacing_mm == (4.0, 1.0, 1.0)
+    assert np.argwhere(prepared.voxels_hu == 700).tolist() == [[3, 5, 3]]
+    assert prepared.labels is not None
+    assert np.argwhere(prepared.labels == 3).tolist() == [[3, 5, 3]]
+    assert (prepared.voxels_hu[[0, -1]] == -1024).all()  # beyond the scan is air ...
+    assert (prepared.voxels_hu[1:-1, 1:-1, 2:-2] != -1024).all()
+
+
+def test_eight_bits_hold_levels_only() -> None:
+    prepared = replace(PREPROCESS, precision="uint8")(_volume(hu()), None)
+    exact = PREPROCESS(_volume(hu()), None)
+    assert prepared.precision == "uint8"
+    assert set(np.unique(prepared.voxels_hu)) <= set(LEVELS_HU.tolist())
+    np.testing.assert_array_equal(prepared.voxels_hu, to_hu(to_codes(exact.voxels_hu)))
+
+
 def test_a_slice_keeps_its_grey_values_and_its_lesion() -> None:
     grey = np.stack([np.full((32, 32), 10 * value, np.uint8) for value in range(1, 5)])
     lesion = np.zeros((32, 32), np.uint8)
@@ -79,10 +102,12 @@ def test_the_fingerprint_follows_the_settings_and_nothing_else() -> None:
     assert len(fingerprint) == 12
     assert int(fingerprint, 16) >= 0
     others = {replace(PREPROCESS, size=(4, 8, 9)).fingerprint, replace(PREPROCESS, slice_size=(1, 16, 16)).fingerprint}
-    assert len(others | {PREPROCESS.fingerprint, fingerprint}) == 4
+    others |= {replace(PREPROCESS, precision="uint8").fingerprint}
+    others |= {replace(PREPROCESS, spacing_mm=(z, 1.0, 1.0)).fingerprint for z in (1.0, 2.0)}
+    assert len(others | {PREPROCESS.fingerprint, fingerprint}) == 7
 
 
 def test_another_region_table_needs_another_preprocess_version() -> None:
     """Prepared masks of TotalSegmentator depend on the table: whoever changes it raises `PREPROCESS_VERSION`."""
     digest = hashlib.sha256(load_region_table().totalsegmentator_lookup().tobytes()).hexdigest()[:12]
-    assert {digest: PREPROCESS_VERSION} == {"f622281b823c": 1}
+    assert {digest: PREPROCESS_VERSION} == {"f622281b823c": 2}
