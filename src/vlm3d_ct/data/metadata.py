@@ -79,11 +79,12 @@ def _stored_scan(table: Table, line: int, row: dict[str, str]) -> StoredScan | N
     if text.casefold() in _ABSENT:
         return scan
     parts = text.strip("[]()").replace("'", " ").replace('"', " ").replace(",", " ").split()
-    numbers = [_number(table, line, _ORIENTATION, part) for part in parts]
-    if len(numbers) != 6 or None in numbers:
+    numbers = [number for part in parts if (number := _number(table, line, _ORIENTATION, part)) is not None]
+    if len(numbers) != 6:
         message, remedy = "An orientation has six numbers.", "Correct the row, or download the table."
         raise DataError(table.problem(line, _ORIENTATION, text, message, remedy))
-    return replace(scan, orientation=tuple(numbers))
+    a, b, c, d, e, f = numbers
+    return replace(scan, orientation=(a, b, c, d, e, f))
 
 
 def _spacing(table: Table, line: int, row: dict[str, str]) -> tuple[float, float, float] | None:

@@ -26,7 +26,7 @@ INTERCEPTS = (-1024, -8192)
 @pytest.fixture(scope="module")
 def fixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("fixed")
-    write_cohort(folder, patients=3, slices=0, size="small", seed=44, workers=0)
+    write_cohort(folder, patients=3, slices=0, size="small", seed=44, workers=1)
     return folder / "ct_rate"
 
 
@@ -94,7 +94,7 @@ def test_a_row_on_values_that_are_in_hu_already_is_refused(tree: Path, fixed: Pa
         _v1(volume, case.image_paths[0], 0)
         assert case.stored is not None
         with pytest.raises(DataError, match="not-hu"):
-            load_case(replace(case, stored=replace(case.stored, intercept_hu=intercept)))
+            load_case(replace(case, stored=replace(case.stored, intercept_hu=float(intercept))))
 
 
 @pytest.mark.parametrize(
