@@ -22,7 +22,7 @@ from data_folders import (
     write_volume,
 )
 
-from vlm3d_ct.data.verify import verify_directory
+from vlm3d_ct.audit.verify import verify_directory
 from vlm3d_ct.volumes.nifti import write_nifti
 
 
