@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from vlm3d_ct.pages.style import BLUE, finish, new_figure, plain, png_data_uri
 
@@ -12,7 +13,7 @@ COLUMNS = 3
 MAX_BINS = 30
 
 
-def histograms(series: Sequence[tuple[str, Sequence[float]]]) -> str:
+def histograms(series: Sequence[tuple[str, Sequence[int | float]]]) -> str:
     """A small histogram of each (title, values); the height is the number of cases."""
     rows = -(-len(series) // COLUMNS)
     figure = new_figure(9.2, 2.2 * rows)
@@ -25,12 +26,13 @@ def histograms(series: Sequence[tuple[str, Sequence[float]]]) -> str:
         title, values = series[place]
         axes.hist(np.asarray(values, dtype=np.float64), bins=_bins(values), color=BLUE)
         axes.set_title(plain(title))
-        axes.yaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
         finish(axes)
     return png_data_uri(figure)
 
 
-def bars(names: Sequence[str], values: Sequence[float], *, label: str) -> str:
+def bars(names: Sequence[str], values: Sequence[int | float], *, label: str) -> str:
     """Horizontal bars, the first name at the top."""
     figure = new_figure(7.0, 0.5 + 0.24 * len(names))
     axes = figure.subplots()
@@ -43,6 +45,6 @@ def bars(names: Sequence[str], values: Sequence[float], *, label: str) -> str:
     return png_data_uri(figure)
 
 
-def _bins(values: Sequence[float]) -> int:
+def _bins(values: Sequence[int | float]) -> int:
     """As many as the square root of the number of values, within 5..30."""
     return int(np.clip(np.sqrt(len(values)), 5, MAX_BINS))

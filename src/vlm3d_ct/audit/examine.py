@@ -12,7 +12,7 @@ from jaxtyping import Shaped
 from vlm3d_ct.audit.facts import CaseFacts, slice_facts, thin_out, volume_facts
 from vlm3d_ct.audit.mask_checks import check_lesion, check_mask
 from vlm3d_ct.audit.text_checks import check_texts
-from vlm3d_ct.audit.volume_checks import check_volume
+from vlm3d_ct.audit.volume_checks import NOT_HU, check_volume
 from vlm3d_ct.data.case import Case
 from vlm3d_ct.data.load import load_case
 from vlm3d_ct.errors import DataError, Problem
@@ -44,8 +44,9 @@ def examine(case: Case) -> Examined:
     else:
         sample = thin_out(loaded, mask)
         facts = volume_facts(case, loaded, sample, _digest(loaded.voxels_hu), table)
-        problems += check_volume(case, loaded, sample, facts.lung_ml)
-        if mask is not None:
+        found = list(check_volume(case, loaded, sample, facts.lung_ml))
+        problems += found
+        if mask is not None and all(each.code != NOT_HU for each in found):  # masks are judged by the HU below them
             problems += check_mask(mask, sample, table)
     return Examined(facts=facts, problems=tuple(problems))
 

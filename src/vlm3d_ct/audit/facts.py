@@ -21,8 +21,6 @@ AIR_HU, BODY_HU = -500, -300
 """Below the first there is air or lung, above the second there is tissue."""
 SOFT_HU = (-200, 200)
 """Fat, water, muscle and organs, with and without contrast."""
-LUNG_HU = (-980, -500)
-"""Lung that holds air, emphysema included, and no free air."""
 PADDING_BELOW_HU = -1100
 """Below this there is no matter: scanners write such values outside of their round field of view."""
 PERCENTILES = (1, 50, 99)
@@ -58,7 +56,7 @@ class CaseFacts:
         percentiles: 1st, 50th and 99th of the HU without padding (of a slice: of its grey values).
         air_share: share of voxels below -500 HU (of a slice: of black pixels).
         body_share: share of voxels above -300 HU (of a slice: of pixels that are not black).
-        lung_ml: volume of aerated lung, roughly; 0 for a slice.
+        lung_ml: volume of the air within the body, mostly aerated lung; 0 for a slice.
         coverage: share of the voxels that each region takes, in the order of the region table; of a slice one number,
             the share of the key slice that is lesion; empty without a mask.
         num_texts: texts of the case.
@@ -153,10 +151,20 @@ def slice_facts(case: Case, stack: SliceStack, digest: bytes, table: RegionTable
 
 
 def lung_volume_ml(sample: Sample) -> float:
-    """Volume of what looks like aerated lung after smoothing away noise, without the borders between air and skin."""
+    """Volume of the air that tissue surrounds within an axial slice, after smoothing away noise.
+
+    Lung that is open to the border of a cropped scan does not count; neither does the air around the patient, whatever
+    the noise makes of it.
+    """
     smooth = ndimage.uniform_filter(sample.voxels_hu.astype(np.float32), size=3, mode="nearest")
-    lung = ndimage.binary_erosion((smooth > LUNG_HU[0]) & (smooth < LUNG_HU[1]))
-    return float(np.count_nonzero(lung) * np.prod(sample.spacing_mm) / 1000)
+    air = smooth < AIR_HU
+    in_plane = ndimage.generate_binary_structure(2, 1)[None]
+    parts, count = ndimage.label(air, structure=np.pad(in_plane, ((1, 1), (0, 0), (0, 0))))
+    open_parts = np.zeros(count + 1, dtype=bool)
+    for border in (parts[:, 0], parts[:, -1], parts[:, :, 0], parts[:, :, -1]):
+        open_parts[border] = True
+    open_parts[0] = True  # no air
+    return float(np.count_nonzero(~open_parts[parts]) * np.prod(sample.spacing_mm) / 1000)
 
 
 def _histogram(voxels_hu: Int16[np.ndarray, "z y x"]) -> Int64[np.ndarray, "65536"]:

@@ -24,8 +24,8 @@ SOLID_REGIONS = ("heart", "aorta", "spine", "liver and gallbladder", "spleen")
 """Regions without air; names that a region table does not have are passed over."""
 MIN_LUNG_FIT, MIN_SOLID_FIT = 0.2, 0.6
 """Share of the lung regions that is lung, of the solid ones that is tissue. Good masks have at least 0.45 and 0.8."""
-MIN_GAIN_OF_FLIP = 0.1
-"""A flipped mask fits better by this much; good masks fit better as they are by at least 0.05."""
+MIN_GAIN_OF_FLIP, MIN_FIT_OF_FLIP = 0.1, 0.75
+"""A flipped mask fits better by the first and at least by the second; good masks fit worse flipped by 0.05 and more."""
 MAX_CROSSING_MM = 10.0
 """The centre of the right lung lies to the right of that of the left one, by more than 100 mm in good masks."""
 MIN_BACKGROUND_SHARE = 0.01
@@ -93,7 +93,7 @@ def _check_fit(
     name = max(flipped, key=lambda key: flipped[key])
     own = float(np.nanmean(fits))
     shown = f"{100 * fits[0]:.0f} % of the lungs on lung, {100 * fits[1]:.0f} % of organs on tissue"
-    if flipped[name] > own + MIN_GAIN_OF_FLIP:
+    if flipped[name] > max(own + MIN_GAIN_OF_FLIP, MIN_FIT_OF_FLIP):
         message = f"Flipped along {name} the mask fits the scan: {100 * flipped[name]:.0f} % for {100 * own:.0f} %."
         yield problem("mask-flipped", mask.source, "voxels", shown.replace("nan", "-"), message, _AGAIN)
     elif fits[0] < MIN_LUNG_FIT or fits[1] < MIN_SOLID_FIT:

@@ -75,19 +75,22 @@ _VOLUME = (
         floor=0.05,
     ),
     Feature(
-        name="HU, 1st percentile", shown=lambda f: f"{f.percentiles[0]:.0f}", value=lambda f: f.percentiles[0], floor=20
+        name="HU, 1st percentile",
+        shown=lambda f: f"{f.percentiles[0]:.0f}",
+        value=lambda f: f.percentiles[0],
+        floor=20.0,
     ),
     Feature(
         name="HU, 50th percentile",
         shown=lambda f: f"{f.percentiles[1]:.0f}",
         value=lambda f: f.percentiles[1],
-        floor=50,
+        floor=50.0,
     ),
     Feature(
         name="HU, 99th percentile",
         shown=lambda f: f"{f.percentiles[2]:.0f}",
         value=lambda f: f.percentiles[2],
-        floor=50,
+        floor=50.0,
     ),
     Feature(name="lung", shown=lambda f: f"{f.lung_ml:.0f} ml", value=lambda f: log(1 + f.lung_ml), floor=0.1),
 )

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import UInt8
 
 from vlm3d_ct.audit.charts import bars, histograms
 from vlm3d_ct.audit.facts import PERCENTILES, CaseFacts
@@ -85,7 +86,7 @@ def _volumes(report: VerifyReport) -> list[Block]:
     if not volumes:
         return []
     spacings = np.array([facts.spacing_mm for facts in volumes if facts.spacing_mm is not None])
-    series: list[tuple[str, Sequence[float]]] = [
+    series: list[tuple[str, Sequence[int | float]]] = [
         ("slices", [facts.shape[0] for facts in volumes]),
         ("slice spacing, mm", spacings[:, 0].tolist()),
         ("pixel spacing, mm", spacings[:, 2].tolist()),
@@ -104,7 +105,7 @@ def _slices(report: VerifyReport) -> list[Block]:
     slices = [facts for facts in report.facts if facts.kind == "slice"]
     if not slices:
         return []
-    series: list[tuple[str, Sequence[float]]] = [
+    series: list[tuple[str, Sequence[int | float]]] = [
         ("columns", [facts.shape[2] for facts in slices]),
         ("black, share", [facts.air_share for facts in slices]),
         ("words of the text", [facts.num_words for facts in slices]),
@@ -120,7 +121,7 @@ def _levels(cases: Sequence[CaseFacts], unit: str) -> list[tuple[str, list[float
     return [(f"{unit}, percentile {p}", [f.percentiles[i] for f in cases]) for i, p in enumerate(PERCENTILES)]
 
 
-def _histograms(series: Sequence[tuple[str, Sequence[float]]], what: str) -> Picture:
+def _histograms(series: Sequence[tuple[str, Sequence[int | float]]], what: str) -> Picture:
     return Picture(data_uri=histograms(series), alt=f"Histograms over the {what}.", caption=f"Number of {what}.")
 
 
@@ -137,7 +138,7 @@ def _regions(report: VerifyReport) -> list[Block]:
         blocks.append(_bars(names, (masks > 0).sum(axis=0).tolist(), f"masks that hold the region, of {len(masks)}"))
         held = np.where(masks > 0, masks, np.nan)
         shares = [float(np.nanmedian(column)) if (column > 0).any() else 0.0 for column in held.T]
-        label = "share of the scan that the region takes, % (median of the masks that hold it)"
+        label = "share of the scan that the region takes, %, median"
         blocks.append(_bars(names, [100 * share for share in shares], label))
     return blocks
 
@@ -151,7 +152,7 @@ def _labels(report: VerifyReport) -> list[Block]:
     return [_bars(names, [labels.positives[n] for n in names], "volumes with the abnormality"), Prose(text=note)]
 
 
-def _bars(names: Sequence[str], values: Sequence[float], label: str) -> Picture:
+def _bars(names: Sequence[str], values: Sequence[int | float], label: str) -> Picture:
     return Picture(data_uri=bars(names, values, label=label), alt=f"Bars: {label}.")
 
 
@@ -160,7 +161,7 @@ def _odd_cases(report: VerifyReport) -> list[Block]:
         return []
     note = (
         f"Cases with a robust z-score of {ODD_FROM} or more in something. An odd case need not be wrong; look at it. "
-        "Windows: lung above, soft tissue below; outlined: what the mask marks."
+        "Windows: lung above, soft tissue below; outlined: the lobes or, where the mask has none, all that it marks."
     )
     return [Prose(text=note, soft=True), Gallery(cards=tuple(_card(case, odd) for case, odd in report.odd))]
 
@@ -175,7 +176,7 @@ def _card(case: Case, odd: Odd) -> Card:
         steps = [max(1, size // PICTURE_STEP) for size in loaded.voxels_hu.shape]
         every = tuple(slice(None, None, step) for step in steps)
         z, y, x = (mm * step for mm, step in zip(loaded.spacing_mm, steps, strict=True))
-        labels = None if mask is None else mask.labels[every]
+        labels = None if mask is None else _outlined(mask.labels[every])
         picture = windows_picture(loaded.voxels_hu[every], labels, (z, y, x), windows_hu=windows)
     shape = " x ".join(map(str, odd.facts.shape))
     return Card(
@@ -184,3 +185,9 @@ def _card(case: Case, odd: Odd) -> Card:
         pictures=(Picture(data_uri=picture, alt=f"Sections of {odd.facts.case_id}."),),
         texts=(("Why it is odd", "\n".join(odd.reasons)),),
     )
+
+
+def _outlined(labels: UInt8[np.ndarray, "z y x"]) -> UInt8[np.ndarray, "z y x"]:
+    """The lobes alone: the border of all regions together is only that of the body."""
+    lobes = np.isin(labels, [region.id for region in load_region_table().regions if region.lobe is not None])
+    return lobes.astype(np.uint8) if lobes.any() else labels

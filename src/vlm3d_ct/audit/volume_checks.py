@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float32
 
 from vlm3d_ct.audit.facts import BODY_HU, SOFT_HU, Sample
 from vlm3d_ct.data.case import Case
@@ -17,6 +17,8 @@ from vlm3d_ct.errors import Problem
 from vlm3d_ct.volumes.faults import problem
 from vlm3d_ct.volumes.volume import Volume
 
+NOT_HU = "not-hu"
+"""Code of the problem of voxels that are no Hounsfield units."""
 FREE_AIR_HU = (-1100, -500)
 MIN_AIR_SHARE, MIN_BODY_SHARE, MIN_SOFT_SHARE = 0.02, 0.02, 0.3
 """Good scans have at least 0.34, 0.35, and 0.75 (of the body)."""
@@ -26,7 +28,7 @@ DEFAULT_SPACING_MATRIX = 512
 """A scan of this matrix with voxels of exactly 1 mm has the spacing of an empty header, not its own."""
 SPACING_TOLERANCE = 0.02
 MIN_LUNG_ML = 100.0
-"""Good scans have at least 1,100."""
+"""Whole chests have at least 1,500, crops of real scans 250."""
 MIN_SLICES_TO_ORDER = 8
 NEAR_SLICES = 2
 MIN_ORDERED_SHARE = 0.5
@@ -54,13 +56,13 @@ def _check_values(volume: Volume, sample: Sample) -> Iterator[Problem]:
     body = _share(hu > BODY_HU)
     if air < MIN_AIR_SHARE:
         message = f"Hardly any voxel has the value of air or lung ({FREE_AIR_HU[0]}..{FREE_AIR_HU[1]} HU)."
-        yield problem("not-hu", volume.source, "voxels", f"{100 * air:.1f} % air", message, _HU_REMEDY)
+        yield problem(NOT_HU, volume.source, "voxels", f"{100 * air:.1f} % air", message, _HU_REMEDY)
     elif body < MIN_BODY_SHARE:
         message = f"Hardly any voxel has the value of tissue (above {BODY_HU} HU): there is no body."
-        yield problem("not-hu", volume.source, "voxels", f"{100 * body:.1f} % tissue", message, _HU_REMEDY)
+        yield problem(NOT_HU, volume.source, "voxels", f"{100 * body:.1f} % tissue", message, _HU_REMEDY)
     elif (soft := _share((hu > SOFT_HU[0]) & (hu < SOFT_HU[1])) / body) < MIN_SOFT_SHARE:
         message = f"Most of the body has not the value of fat, muscle or organs ({SOFT_HU[0]}..{SOFT_HU[1]} HU)."
-        yield problem("not-hu", volume.source, "voxels", f"{100 * soft:.1f} % of the body", message, _HU_REMEDY)
+        yield problem(NOT_HU, volume.source, "voxels", f"{100 * soft:.1f} % of the body", message, _HU_REMEDY)
 
 
 def _check_extent(case: Case, volume: Volume) -> Iterator[Problem]:
@@ -107,8 +109,8 @@ def _check_slices(volume: Volume) -> Iterator[Problem]:
 def _ordered_share(volume: Volume) -> float:
     """Share of the slices whose most similar slice is at most `NEAR_SLICES` away."""
     step = max(1, min(volume.voxels_hu.shape[1:]) // 32)
-    thin = np.clip(volume.voxels_hu[:, ::step, ::step], -1000, 300).astype(np.float64)
-    flat: Float64[np.ndarray, "z n"] = thin.reshape(len(thin), -1)
+    thin = np.clip(volume.voxels_hu[:, ::step, ::step], -1000, 300).astype(np.float32)
+    flat: Float32[np.ndarray, "z n"] = thin.reshape(len(thin), -1)
     flat = flat - flat.mean(axis=0)
     lengths = (flat**2).sum(axis=1)
     distances = lengths[:, None] + lengths[None] - 2 * flat @ flat.T
