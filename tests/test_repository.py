@@ -53,7 +53,7 @@ def test_the_layers_hold():
 
 
 def test_reading_scans_needs_no_torch():
-    modules = "vlm3d_ct.volumes.nifti, vlm3d_ct.data.verify, vlm3d_ct.text.tokenize"
+    modules = "vlm3d_ct.volumes.nifti, vlm3d_ct.audit.verify, vlm3d_ct.text.tokenize"
     code = f"import sys, {modules}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

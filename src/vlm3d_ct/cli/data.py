@@ -1,30 +1,25 @@
-"""``vlm3d-ct phantom``, ``verify`` and ``prepare``."""
+"""``vlm3d-ct phantom`` and ``prepare``."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from pathlib import Path
 
 from vlm3d_ct.cli.arguments import Commands, add_command, add_config_flags, read_config
-from vlm3d_ct.config import load_config
 from vlm3d_ct.data.cohort import find_cohort, refuse_or_skip
 from vlm3d_ct.data.dataset import open_cache
 from vlm3d_ct.data.prepare import prepare_cases
-from vlm3d_ct.data.verify import verify_directory
-from vlm3d_ct.errors import ConfigError, DataError
+from vlm3d_ct.errors import ConfigError
 from vlm3d_ct.log import say
 from vlm3d_ct.phantom.cohort import write_cohort
 from vlm3d_ct.phantom.preview import check_preview, write_preview
-from vlm3d_ct.volumes.atomic import write_atomically
 from vlm3d_ct.volumes.preprocess import Preprocess
 
 
 def add_commands(commands: Commands[argparse.ArgumentParser]) -> None:
     """Register the commands."""
     _add_phantom(commands)
-    _add_verify(commands)
     _add_prepare(commands)
 
 
@@ -56,19 +51,6 @@ def _add_phantom(commands: Commands[argparse.ArgumentParser]) -> None:
     parser.add_argument("--preview", metavar="FILE", help="draw some of the volumes, their masks and texts, into a PNG")
     _add_workers(parser)
     parser.set_defaults(run=_phantom)
-
-
-def _add_verify(commands: Commands[argparse.ArgumentParser]) -> None:
-    parser = add_command(
-        commands,
-        "verify",
-        "Read everything in a data folder as training would, and list every fault with its remedy.",
-        "vlm3d-ct verify data/ctrate --json faults.json",
-    )
-    parser.add_argument("path", metavar="PATH", help="a data folder, or a configuration (all its data folders)")
-    parser.add_argument("--json", metavar="FILE", help="write everything found to a file")
-    _add_workers(parser)
-    parser.set_defaults(run=_verify)
 
 
 def _add_prepare(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -116,25 +98,6 @@ def _phantom(parsed: argparse.Namespace) -> int:
         write_preview(Path(parsed.directory), preview)
         say(f"picture: {preview}")
     return 0
-
-
-def _verify(parsed: argparse.Namespace) -> int:
-    path = Path(parsed.path)
-    if path.is_dir():
-        directories = [path]
-    else:
-        data = load_config(path).data
-        directories = [Path(folder) for folder in (data.ctrate_dir, data.omniabnorm_dir) if folder is not None]
-        if not directories:
-            raise ConfigError(f"{path}: data.ctrate_dir and data.omniabnorm_dir are not set: nothing to verify.")
-    reports = [verify_directory(directory, workers=parsed.workers) for directory in directories]
-    for report in reports:
-        for line in report.render():
-            say(line)
-    if parsed.json is not None:
-        text = json.dumps([report.as_dict() for report in reports], indent=1)
-        write_atomically(Path(parsed.json), [text.encode()])
-    return DataError.exit_code if any(report.problems for report in reports) else 0
 
 
 def _prepare(parsed: argparse.Namespace) -> int:

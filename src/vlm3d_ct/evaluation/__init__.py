@@ -2,6 +2,6 @@
 
 retrieval, retrieval_files, retrieval_page     find the report of a scan and the scan of a report
 zero_shot, zero_shot_files, zero_shot_page     name abnormalities by prompts
-pool, labels, prompts, provenance              what is evaluated, against what, and where numbers come from
-page, charts, pictures                         the HTML report
+pool, prompts, provenance                      what is evaluated, against what, and where numbers come from
+charts                                         the pictures of numbers on the HTML report
 """

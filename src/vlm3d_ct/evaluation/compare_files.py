@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vlm3d_ct.evaluation.compare import LOWER_IS_BETTER, Compared, Run
-from vlm3d_ct.evaluation.page import Facts, Page, Prose, Section, Table
 from vlm3d_ct.evaluation.results import format_interval, format_number, write_csv, write_results
+from vlm3d_ct.pages.page import Facts, Page, Prose, Section, Table
 
 DIFFERENCES_FILE = "differences.csv"
 NOTE = (

@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Int8
 
 from vlm3d_ct.evaluation.charts import interval_bars, interval_curves
-from vlm3d_ct.evaluation.page import Block, Facts, Page, Picture, Prose, Section, Table
 from vlm3d_ct.evaluation.probe import NUM_DRAWS, ProbeResult
 from vlm3d_ct.evaluation.results import (
     CASES_FILE,
@@ -22,6 +21,7 @@ from vlm3d_ct.evaluation.results import (
     write_results,
 )
 from vlm3d_ct.evaluation.zero_shot import probability
+from vlm3d_ct.pages.page import Block, Facts, Page, Picture, Prose, Section, Table
 
 CLASSES_FILE, PREDICTIONS_FILE = "classes.csv", "predictions.csv"
 NOTE = (

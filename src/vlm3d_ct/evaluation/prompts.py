@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from vlm3d_ct.data.labels import read_csv, read_mapping
 from vlm3d_ct.errors import DataError, Problem
-from vlm3d_ct.evaluation.labels import read_csv, read_mapping
 from vlm3d_ct.evaluation.provenance import hash_json
 
 TABLES = Path(__file__).with_name("tables")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vlm3d_ct.evaluation.localise import ShownPhrase
-from vlm3d_ct.evaluation.page import Block, Card, Gallery, Picture, Prose
-from vlm3d_ct.evaluation.pictures import heat_picture, outline_picture
 from vlm3d_ct.evaluation.region_examples import ShownRegion
 from vlm3d_ct.evaluation.results import format_number
+from vlm3d_ct.pages.page import Block, Card, Gallery, Picture, Prose
+from vlm3d_ct.pages.pictures import heat_picture, outline_picture
 from vlm3d_ct.volumes.preprocess import Prepared
 
 

@@ -10,11 +10,11 @@ import numpy as np
 from vlm3d_ct.evaluation.charts import interval_bars, matrix_picture
 from vlm3d_ct.evaluation.heatmap_scores import MEASURES, HeatMapSummary
 from vlm3d_ct.evaluation.localise import ShownPhrase
-from vlm3d_ct.evaluation.page import Block, Facts, Page, Picture, Prose, Section, Table
 from vlm3d_ct.evaluation.region_examples import ShownRegion
 from vlm3d_ct.evaluation.regions import MASK_RULES, Aligned, RegionEvaluation
 from vlm3d_ct.evaluation.regions_gallery import phrase_galleries, region_galleries
 from vlm3d_ct.evaluation.results import CASES_FILE, format_interval, format_number, format_share
+from vlm3d_ct.pages.page import Block, Facts, Page, Picture, Prose, Section, Table
 
 WITHIN_NOTE = (
     "Within a case a region of the scan is compared with the sentences about all regions of its own report. An encoder "

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Int64
 
+from vlm3d_ct.data.labels import UNKNOWN, LabelTable, complete_rows
 from vlm3d_ct.embeddings import EmbeddingSet
-from vlm3d_ct.evaluation.labels import UNKNOWN, LabelTable, complete_rows
 from vlm3d_ct.evaluation.metrics.bootstrap import Interval
 from vlm3d_ct.evaluation.metrics.ct_clip import report_to_volume, volume_to_volume
 from vlm3d_ct.evaluation.metrics.health import measure_health

@@ -10,12 +10,12 @@ from vlm3d_ct.evaluation.charts import health_picture, rank_histogram, training_
 from vlm3d_ct.evaluation.examples import MATCHES_PER_LIST, Example
 from vlm3d_ct.evaluation.matches import Match, best_and_worst
 from vlm3d_ct.evaluation.metrics_log import MetricsLog
-from vlm3d_ct.evaluation.page import Block, Card, Facts, Gallery, Page, Picture, Prose, Section, Table
-from vlm3d_ct.evaluation.pictures import sections_picture, thumbnail
 from vlm3d_ct.evaluation.pool import POOL_RULES, RIGHT_RULES
 from vlm3d_ct.evaluation.results import CASES_FILE, format_interval, format_number, format_share
 from vlm3d_ct.evaluation.retrieval import DIRECTIONS, Direction
 from vlm3d_ct.evaluation.retrieval_files import RetrievalEvaluation
+from vlm3d_ct.pages.page import Block, Card, Facts, Gallery, Page, Picture, Prose, Section, Table
+from vlm3d_ct.pages.pictures import sections_picture, thumbnail
 
 NUM_SECTION_PICTURES = 3
 MAX_TEXT_CHARACTERS = 1200

@@ -19,7 +19,7 @@ from vlm3d_ct.evaluation.charts import (
     rank_histogram,
     reliability_diagram,
 )
-from vlm3d_ct.evaluation.page import Picture
+from vlm3d_ct.pages.page import Picture
 
 NAN = math.nan
 

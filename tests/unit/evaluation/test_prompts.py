@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from vlm3d_ct.data.labels import read_labels
 from vlm3d_ct.errors import DataError
-from vlm3d_ct.evaluation.labels import read_labels
 from vlm3d_ct.evaluation.prompts import prompts_for, read_prompts, shipped_mapping, shipped_prompts
 from vlm3d_ct.text.findings import ABNORMALITIES
 

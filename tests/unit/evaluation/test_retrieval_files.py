@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from pools import make_example, make_pool
 
+from vlm3d_ct.data.labels import LabelTable
 from vlm3d_ct.embeddings import EmbeddingSet
 from vlm3d_ct.evaluation.examples import Example, choose_examples
-from vlm3d_ct.evaluation.labels import LabelTable
 from vlm3d_ct.evaluation.metrics_log import MetricsLog, read_metrics
 from vlm3d_ct.evaluation.pool import choose_pool
 from vlm3d_ct.evaluation.results import REPORT_FILE, write_text

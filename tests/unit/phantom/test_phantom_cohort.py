@@ -12,8 +12,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from vlm3d_ct.audit.verify import verify_directory
 from vlm3d_ct.data.names import volume_patient
-from vlm3d_ct.data.verify import verify_directory
 from vlm3d_ct.errors import ConfigError
 from vlm3d_ct.phantom.cohort import write_cohort, write_volume
 from vlm3d_ct.phantom.settings import Settings

@@ -16,9 +16,9 @@ from vlm3d_ct.cli.evaluate.shared import (
     load_labels,
     prepare,
 )
+from vlm3d_ct.data.labels import LabelTable, complete_rows
 from vlm3d_ct.embeddings import EmbeddingSet
 from vlm3d_ct.errors import ConfigError, DataError, Problem
-from vlm3d_ct.evaluation.labels import LabelTable, complete_rows
 from vlm3d_ct.evaluation.probe import SHARES, Labelled, ProbeResult, choose_share, make_probes, measure_probe
 from vlm3d_ct.evaluation.probe_files import ProbeEvaluation, format_probes, probe_page, write_probe
 from vlm3d_ct.evaluation.results import REPORT_FILE, write_text

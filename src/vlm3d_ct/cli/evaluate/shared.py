@@ -16,13 +16,13 @@ from vlm3d_ct.data.case import Case, Kind
 from vlm3d_ct.data.cohort import hash_patient
 from vlm3d_ct.data.ctrate import NO_TEXT
 from vlm3d_ct.data.dataset import CaseDataset
+from vlm3d_ct.data.labels import LabelTable, find_labels, read_labels
 from vlm3d_ct.data.layout import CaseIndex, read_cases
 from vlm3d_ct.data.prepare import prepare_cases
 from vlm3d_ct.distributed import gather_objects, process_group, rank, world_size
 from vlm3d_ct.embeddings import EmbeddingSet, EmbeddingStore
 from vlm3d_ct.errors import ConfigError, DataError, Problem
 from vlm3d_ct.evaluation.examples import Example
-from vlm3d_ct.evaluation.labels import LabelTable, find_labels, read_labels
 from vlm3d_ct.evaluation.provenance import describe_run
 from vlm3d_ct.inference import Encoder, MaskUse, embed_once, load_encoder
 from vlm3d_ct.log import say, warn

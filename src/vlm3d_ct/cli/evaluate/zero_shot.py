@@ -20,8 +20,8 @@ from vlm3d_ct.cli.evaluate.shared import (
     prepare,
 )
 from vlm3d_ct.data.case import Case
+from vlm3d_ct.data.labels import LabelTable, read_mapping
 from vlm3d_ct.errors import ConfigError, DataError, Problem
-from vlm3d_ct.evaluation.labels import LabelTable, read_mapping
 from vlm3d_ct.evaluation.pool import POOL_RULES, POOLS, choose_pool
 from vlm3d_ct.evaluation.prompts import PromptTable, prompts_for, read_prompts, shipped_mapping, shipped_prompts
 from vlm3d_ct.evaluation.results import REPORT_FILE, write_text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from vlm3d_ct.evaluation.charts.style import BLUE, GREY, finish, new_figure, png_data_uri, say_empty
+from vlm3d_ct.pages.style import BLUE, GREY, finish, new_figure, png_data_uri, say_empty
 
 
 def reliability_diagram(

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Float64
 from matplotlib.axes import Axes
 
-from vlm3d_ct.evaluation.charts.style import BLUE, GREY, ORANGE, finish, new_figure, png_data_uri, say_empty
+from vlm3d_ct.pages.style import BLUE, GREY, ORANGE, finish, new_figure, png_data_uri, say_empty
 
 MAX_CASES = 2000
 """More are thinned to every k-th: the picture does not change, the time does."""

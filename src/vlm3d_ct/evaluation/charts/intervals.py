@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from vlm3d_ct.evaluation.charts.style import (
+from vlm3d_ct.pages.style import (
     BLUE,
     GREY,
     Estimated,

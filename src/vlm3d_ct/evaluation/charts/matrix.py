@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float64
 
-from vlm3d_ct.evaluation.charts.style import finish, new_figure, plain, png_data_uri
+from vlm3d_ct.pages.style import finish, new_figure, plain, png_data_uri
 
 CELL_INCHES = 0.30
 LEAST_WRITTEN = 0.005

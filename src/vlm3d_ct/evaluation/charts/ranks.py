@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Int64
 
-from vlm3d_ct.evaluation.charts.style import BLUE, GREY, ORANGE, finish, new_figure, png_data_uri
+from vlm3d_ct.pages.style import BLUE, GREY, ORANGE, finish, new_figure, png_data_uri
 
 NUM_RANK_BINS = 24
 TICKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000)

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Float64
 from matplotlib.axes import Axes
 
-from vlm3d_ct.evaluation.charts.style import BLUE, GREY, ORANGE, finish, new_figure, png_data_uri, say_empty
 from vlm3d_ct.evaluation.metrics_log import Kind, MetricsLog
+from vlm3d_ct.pages.style import BLUE, GREY, ORANGE, finish, new_figure, png_data_uri, say_empty
 
 MAX_POINTS = 1500
 

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from vlm3d_ct.evaluation.page import Card, Facts, Gallery, Page, Picture, Prose, Section, Table
+from vlm3d_ct.pages.page import Card, Facts, Gallery, Page, Picture, Prose, Section, Table
 
 PNG = "data:image/png;base64," + base64.b64encode(b"\x89PNG\r\n").decode()
 EVIL = "<script>alert('&')</script>\"><img src=x onerror=y>"

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vlm3d_ct.data.labels import complete_rows, find_labels, read_csv, read_labels, read_mapping
 from vlm3d_ct.errors import DataError
-from vlm3d_ct.evaluation.labels import complete_rows, find_labels, read_csv, read_labels, read_mapping
 from vlm3d_ct.text.findings import ABNORMALITIES
 
 

@@ -1,4 +1,4 @@
-"""The page that every evaluation writes: sections of tables, facts, pictures and galleries in one HTML file.
+"""The page that evaluations and the audit write: sections of tables, facts, pictures and galleries in one HTML file.
 
     page = Page(
         title="Zero-shot classification",
@@ -132,7 +132,7 @@ class Page:
     def render(self) -> str:
         """The page as HTML; the same content gives the same text."""
         environment = Environment(
-            loader=PackageLoader("vlm3d_ct.evaluation"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+            loader=PackageLoader("vlm3d_ct.pages"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
         )
         environment.filters["stacked"] = lambda cell: _INTERVAL_CELL.sub(r"\1\n\2", cell)
         environment.filters["kind"] = lambda block: type(block).__name__

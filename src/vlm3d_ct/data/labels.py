@@ -25,7 +25,8 @@ LABEL_FILES = (
     "multi_abnormality_labels/train_predicted_labels.csv",
 )
 """Where a data folder has its labels: the plan's layout, then the published tree of CT-RATE."""
-_VALUES = {"0": 0, "0.0": 0, "1": 1, "1.0": 1, "": UNKNOWN, "-1": UNKNOWN, "-1.0": UNKNOWN, "nan": UNKNOWN}
+VALUES = {"0": 0, "0.0": 0, "1": 1, "1.0": 1, "": UNKNOWN, "-1": UNKNOWN, "-1.0": UNKNOWN, "nan": UNKNOWN}
+"""What cells may hold, in lower case, and what it means."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -83,10 +84,10 @@ def read_labels(
         DataError: a table cannot be read, names no cases, lacks columns, has a value that is none of 0, 1, -1 and
             empty, or names a case twice with different labels.
     """
-    tables = [_read_table(path) for path in ([paths] if isinstance(paths, Path) else paths)]
+    tables = [read_stored_labels(path) for path in ([paths] if isinstance(paths, Path) else paths)]
     wanted = {name: tuple((mapping or {}).get(name, (name,))) for name in names}
-    present = set.intersection(*({_column(c) for c in table.columns} for table in tables)) if tables else set()
-    missing = [name for name, columns in wanted.items() if not present & {_column(c) for c in columns}]
+    present = set.intersection(*({plain_column(c) for c in table.columns} for table in tables)) if tables else set()
+    missing = [name for name, columns in wanted.items() if not present & {plain_column(c) for c in columns}]
     if missing and (not skip_missing or len(missing) == len(wanted)):
         raise DataError(_missing_columns(tables, missing, wanted))
     kept = [name for name in names if name not in missing]
@@ -148,16 +149,29 @@ def read_csv(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Table:
+class StoredTable:
+    """A table as it stands in its file.
+
+    Attributes:
+        path: the file.
+        columns: names in its header.
+        rows: name of the case and all cells, stripped and in lower case.
+    """
+
     path: Path
     columns: tuple[str, ...]
     rows: tuple[tuple[str, tuple[str, ...]], ...]
 
 
-def _read_table(path: Path) -> _Table:
+def read_stored_labels(path: Path) -> StoredTable:
+    """A table of labels as it stands there; its values are not looked at.
+
+    Raises:
+        DataError: it cannot be read, has no column that names the case, or a row of another length.
+    """
     header, lines = _read_rows(path)
-    plain = [_column(name) for name in header]
-    place = next((plain.index(wanted) for name in NAME_COLUMNS if (wanted := _column(name)) in plain), None)
+    plain = [plain_column(name) for name in header]
+    place = next((plain.index(wanted) for name in NAME_COLUMNS if (wanted := plain_column(name)) in plain), None)
     if place is None:
         message = "The table has no column that names the case."
         remedy = f"Name one VolumeName (or {', '.join(NAME_COLUMNS[1:])})."
@@ -168,7 +182,7 @@ def _read_table(path: Path) -> _Table:
             message = f"The row has {len(cells)} cells, the header {len(header)}."
             raise DataError(_problem(path, f"line {number}", ", ".join(cells[:3]), message, "Correct the row."))
         rows.append((cells[place].strip(), tuple(cell.strip().casefold() for cell in cells)))
-    return _Table(path=path, columns=tuple(header), rows=tuple(rows))
+    return StoredTable(path=path, columns=tuple(header), rows=tuple(rows))
 
 
 def _read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
@@ -177,20 +191,22 @@ def _read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     return list(table.header), list(table.rows)
 
 
-def _merge(table: _Table, number: int, values: Sequence[str], wanted: Sequence[str]) -> int:
+def _merge(table: StoredTable, number: int, values: Sequence[str], wanted: Sequence[str]) -> int:
     """1 where one of the columns is 1, 0 where all are 0, else unknown."""
-    plain = {_column(name) for name in wanted}
+    plain = {plain_column(name) for name in wanted}
     found = []
     for name, cell in zip(table.columns, values, strict=True):
-        if _column(name) in plain:
-            if cell not in _VALUES:
+        if plain_column(name) in plain:
+            if cell not in VALUES:
                 message, remedy = "A label must be 0, 1, -1 or empty.", "Correct the table."
                 raise DataError(_problem(table.path, f"row {number}, column {name}", cell, message, remedy))
-            found.append(_VALUES[cell])
+            found.append(VALUES[cell])
     return 1 if 1 in found else UNKNOWN if UNKNOWN in found else 0
 
 
-def _missing_columns(tables: Sequence[_Table], missing: Sequence[str], wanted: Mapping[str, Sequence[str]]) -> Problem:
+def _missing_columns(
+    tables: Sequence[StoredTable], missing: Sequence[str], wanted: Mapping[str, Sequence[str]]
+) -> Problem:
     return Problem(
         code="missing-label-columns",
         file=", ".join(str(table.path) for table in tables),
@@ -205,7 +221,7 @@ def _key(case_id: str) -> str:
     return volume_stem(case_id).casefold()
 
 
-def _column(name: str) -> str:
+def plain_column(name: str) -> str:
     """A column's name without case, spaces, underscores, and what stands behind ``*``."""
     return name.split("*", 1)[0].casefold().replace("_", "").replace(" ", "").strip()
 

@@ -12,7 +12,7 @@ from matplotlib.colors import to_rgba_array
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from vlm3d_ct.evaluation.charts.style import DPI, png_data_uri
+from vlm3d_ct.pages.style import DPI, png_data_uri
 
 REGION_PALETTE = (  # noqa: SIM905 - as a list it would be twenty lines
     "#e6194b #3cb44b #ffe119 #4363d8 #f58231 #911eb4 #42d4f4 #f032e6 #bfef45 #fabed4 "
@@ -109,6 +109,26 @@ def outline_picture(
     for column, section in enumerate(shown):
         _draw(axes[0, column], section, window_hu, overlay=False)
         _outline(axes[0, column], section)
+    return png_data_uri(figure)
+
+
+def windows_picture(
+    voxels_hu: Int16[np.ndarray, "z y x"] | UInt8[np.ndarray, "z y x"],
+    labels: UInt8[np.ndarray, "z y x"] | None,
+    spacing_mm: tuple[float, float, float],
+    *,
+    windows_hu: Sequence[tuple[float, float]],
+) -> str:
+    """Axial, coronal and sagittal sections, a row for each window (centre, width), labelled voxels outlined."""
+    shown = sections(voxels_hu, labels, spacing_mm)
+    heights = max(section.size_mm[0] / section.size_mm[1] for section in shown)
+    rows = len(windows_hu)
+    figure = Figure(figsize=(1.8 * len(shown), 1.8 * heights * rows), dpi=DPI, layout="constrained")
+    axes = figure.subplots(rows, len(shown), squeeze=False)
+    for row, window_hu in enumerate(windows_hu):
+        for column, section in enumerate(shown):
+            _draw(axes[row, column], section, window_hu, overlay=False)
+            _outline(axes[row, column], section)
     return png_data_uri(figure)
 
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from vlm3d_ct.audit.cohort_checks import check_copies, check_splits
+from vlm3d_ct.audit.examine import examine
+from vlm3d_ct.audit.facts import CaseFacts
+from vlm3d_ct.audit.label_checks import LabelFindings, check_labels
+from vlm3d_ct.audit.oddness import Odd, oddest
 from vlm3d_ct.data.case import Case
 from vlm3d_ct.data.layout import read_cases
-from vlm3d_ct.data.load import load_case
 from vlm3d_ct.data.workers import map_cases
-from vlm3d_ct.errors import Problem
+from vlm3d_ct.errors import DataError, Problem
 from vlm3d_ct.log import progress
 
 SHOWN_PER_CODE = 20
+NUM_ODD = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +31,11 @@ class VerifyReport:
         directory: the audited folder.
         description: what was recognised.
         num_cases: cases with an image and a text.
-        num_usable: those of them that were read without a problem.
+        num_usable: those of them that were read and judged without a problem.
         problems: sorted by code and file.
+        facts: of every case whose files can be read, those without a text and those that show no chest included.
+        labels: what the label tables came to.
+        odd: the cases that are most unlike the others, each with its files.
     """
 
     directory: Path
@@ -35,6 +43,9 @@ class VerifyReport:
     num_cases: int
     num_usable: int
     problems: tuple[Problem, ...]
+    facts: tuple[CaseFacts, ...]
+    labels: LabelFindings
+    odd: tuple[tuple[Case, Odd], ...]
 
     @property
     def counts(self) -> dict[str, int]:
@@ -51,6 +62,10 @@ class VerifyReport:
             "num_usable": self.num_usable,
             "counts": self.counts,
             "problems": [problem.as_dict() for problem in self.problems],
+            "odd_cases": [
+                {"case_id": odd.facts.case_id, "kind": odd.facts.kind, "reasons": list(odd.reasons)}
+                for _, odd in self.odd
+            ],
         }
 
     def render(self) -> Iterator[str]:
@@ -68,25 +83,43 @@ class VerifyReport:
 
 
 def verify_directory(directory: Path, *, workers: int) -> VerifyReport:
-    """Read every file of a data folder and report every problem; nothing is written, nothing raises for bad data."""
+    """Read every file of a data folder once and report every problem; nothing is written, nothing raises for bad data.
+
+    Volumes without a text and those that the published lists leave out are read, too: the evaluation uses them.
+    """
     index = read_cases(directory)
-    problems = list(index.problems)
+    cases = (*index.cases, *index.without_text, *index.no_chest)
+    usable = {(case.kind, case.case_id) for case in index.cases}
+    problems = [*index.problems, *check_splits(cases)]
+    read: list[tuple[Case, CaseFacts]] = []
     num_usable = 0
-    with progress("Verifying", total=len(index.cases)) as ticker:
-        for _, error in map_cases(_check, index.cases, workers):
-            if error is None:
-                num_usable += 1
-            else:
-                problems.extend(error.problems)
+    with progress("Verifying", total=len(cases)) as ticker:
+        for case, examined in map_cases(examine, cases, workers):
             ticker.advance()
+            if isinstance(examined, DataError):
+                problems += examined.problems
+                continue
+            problems += examined.problems
+            num_usable += not examined.problems and (case.kind, case.case_id) in usable
+            if examined.facts is not None:
+                read.append((case, examined.facts))
+    read.sort(key=lambda pair: (pair[0].kind, pair[0].case_id))
+    problems += check_copies([(case.image_paths[0], facts) for case, facts in read])
+    labels = check_labels(directory, [case.case_id for case in cases if case.kind == "volume"])
+    problems += labels.problems
     return VerifyReport(
         directory=directory,
         description=index.description,
         num_cases=len(index.cases),
         num_usable=num_usable,
         problems=tuple(sorted(problems, key=lambda problem: (problem.code, problem.file, problem.field))),
+        facts=tuple(facts for _, facts in read),
+        labels=labels,
+        odd=_find_odd(read),
     )
 
 
-def _check(case: Case) -> None:
-    load_case(case)
+def _find_odd(read: Sequence[tuple[Case, CaseFacts]]) -> tuple[tuple[Case, Odd], ...]:
+    cases = {(case.kind, case.case_id): case for case, _ in read}
+    odd = oddest([facts for _, facts in read], NUM_ODD)
+    return tuple((cases[each.facts.kind, each.facts.case_id], each) for each in odd)

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from pools import make_example
 
-from vlm3d_ct.evaluation.pictures import heat_picture, region_colours, sections, sections_picture, thumbnail
+from vlm3d_ct.pages.pictures import heat_picture, region_colours, sections, sections_picture, thumbnail
 
 WINDOW = (40.0, 400.0)
 
