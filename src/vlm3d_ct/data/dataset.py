@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import signal
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -32,7 +33,7 @@ from vlm3d_ct.text.tokenize import EncodedReport, ReportTokenizer
 from vlm3d_ct.volumes.preprocess import Preprocess
 
 MOST_ENCODED = 8192
-"""Encoded reports that a worker keeps: 20 KB each at 512 tokens. All come equally often, so it does not matter which."""
+"""Encoded reports that a worker keeps: 20 KB each at 512 tokens. All come equally often: it does not matter which."""
 
 
 class CaseDataset(Dataset[Sample]):
@@ -172,13 +173,24 @@ def training_loader(dataset: CaseDataset, order: MicroBatchOrder, config: Config
         pin_memory=data.pin_memory and torch.cuda.is_available(),
         worker_init_fn=_leave_signals_to_the_run,
     )
-    for item in loader:
-        if isinstance(item, DataError):
-            raise item
-        batch = item.attach() if isinstance(item, SlotBatch) else item
-        del item  # the slot is free when the caller lets go of the batch
-        yield batch
-        del batch
+    items: Any = iter(loader)
+    # Workers ignore SIGTERM, by which Python's own exit ends them: after an error that holds on to this frame it would
+    # wait for them for ever.
+    shut_down = items._shutdown_workers if workers else _nothing
+    atexit.register(shut_down)
+    try:
+        for item in items:
+            if isinstance(item, DataError):
+                raise item
+            yield item.attach() if isinstance(item, SlotBatch) else item
+            del item
+    finally:
+        atexit.unregister(shut_down)
+        shut_down()
+
+
+def _nothing() -> None:
+    pass
 
 
 def _largest_batch(config: Config) -> int:

@@ -111,8 +111,8 @@ class Filling:
         """The batch as it is to be sent."""
         if self._outside or self._slots is None or self._slot is None:
             return batch
-        shape, dtype, nothing = tuple(batch.voxels.shape), batch.voxels.dtype, torch.empty(0, 0, 0, 0)
-        bare = replace(batch, voxels=nothing, labels=None)
+        shape, dtype = tuple(batch.voxels.shape), batch.voxels.dtype
+        bare = replace(batch, voxels=torch.empty(shape[0], 0, 0, 0), labels=None)
         return SlotBatch(bare, self._slots.number, self._slot, shape, dtype, batch.labels is not None)
 
 

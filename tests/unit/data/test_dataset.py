@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -303,7 +306,7 @@ def test_batches_that_are_kept_are_never_overwritten(
         np.testing.assert_array_equal(voxels.numpy(), whole[-len(voxels) :])
 
 
-@pytest.mark.parametrize("workers", [0, 1, 3])
+@pytest.mark.parametrize("workers", [0, 1, 2])
 def test_ranks_and_workers_load_the_same_global_order(
     cases: tuple[Case, ...], config: Config, tokenizer: ReportTokenizer, workers: int
 ):
@@ -316,3 +319,38 @@ def test_ranks_and_workers_load_the_same_global_order(
     steps = [[*first, *second] for first, second in zip(*of_rank, strict=True)]
     volumes = [i for i, case in enumerate(cases) if case.kind == "volume"]
     assert steps == [[cases[i].case_id for i in step] for step in epoch_order({"volume": volumes}, 4, 0, 0)]
+
+
+CRASHES = """
+import sys
+from tiny import tiny_config, tiny_tokenizer
+from vlm3d_ct.data.cohort import find_cohort
+from vlm3d_ct.data.dataset import CaseDataset, open_cache, training_loader
+from vlm3d_ct.data.order import MicroBatchOrder
+from vlm3d_ct.text.regions import load_region_table
+from vlm3d_ct.text.tokenize import ReportTokenizer
+config = tiny_config(*sys.argv[1:], "data.num_workers=1")
+cases = [case for case in find_cohort(config).training if case.kind == "volume"]
+dataset = CaseDataset(cases, open_cache(config), ReportTokenizer(tiny_tokenizer(), 96), load_region_table(), None, 0)
+order = MicroBatchOrder(
+    {"volume": range(len(cases))},
+    batch_size=2, accumulation_steps=1, rank=0, world_size=1, seed=0, first_step=0, num_epochs=1,
+)
+batches = training_loader(dataset, order, config)
+next(batches)
+raise RuntimeError("unexpected")
+"""
+
+
+def test_an_unexpected_error_ends_the_process_and_its_workers(cases: tuple[Case, ...], phantom_data: tuple[str, ...]):
+    tests = Path(__file__).parents[2]
+    crashed = subprocess.run(
+        [sys.executable, "-c", CRASHES, *phantom_data],
+        env={**os.environ, "PYTHONPATH": str(tests)},
+        capture_output=True,
+        text=True,
+        timeout=120,  # without an end of the workers it would take for ever
+        check=False,
+    )
+    assert crashed.returncode == 1
+    assert "RuntimeError: unexpected" in crashed.stderr
