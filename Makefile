@@ -59,6 +59,8 @@ lint: $(VENV)/.installed  ## style, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.installed  ## time and memory of the full-size encoder and of a large evaluation on this machine
+bench: $(VENV)/.installed  ## time and memory of the encoder, a large evaluation and the data pipeline on this machine
 	$(BIN)/python benchmarks/full_size_step.py
 	$(BIN)/python benchmarks/evaluation_speed.py
+	$(BIN)/python benchmarks/loading_speed.py
+	$(BIN)/python benchmarks/data_scale.py

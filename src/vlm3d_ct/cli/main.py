@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from vlm3d_ct.cli import data, evaluate, inspect, train, verify
+from vlm3d_ct.cli import evaluate, inspect, phantom, prepare, train, verify
 from vlm3d_ct.errors import Stopped, UserError
 from vlm3d_ct.log import is_main_rank
 
@@ -24,7 +24,7 @@ def build_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (data, verify, train, evaluate, inspect):
+    for module in (phantom, verify, prepare, train, evaluate, inspect):
         module.add_commands(commands)
     return parser
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64, Shaped, UInt8
 from torch import Tensor
@@ -92,21 +91,36 @@ class Batch:
         return replace(self, **changed)
 
 
-def collate(samples: Sequence[Sample], pad_id: int) -> Batch:
-    """Stack samples of one kind; texts are padded to the longest of the batch."""
+Allocate = Callable[[tuple[int, ...], torch.dtype], Tensor]
+
+
+def _fresh(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    return torch.empty(shape, dtype=dtype)
+
+
+def collate(samples: Sequence[Sample], pad_id: int, allocate: Allocate = _fresh) -> Batch:
+    """Stack samples of one kind; texts are padded to the longest of the batch.
+
+    Args:
+        samples: at least one.
+        pad_id: token that fills up.
+        allocate: gives the memory of the voxels, then of the labels.
+    """
     first = samples[0].prepared
     reports = collate_reports([sample.report for sample in samples], pad_id)
-    labels = None
-    if first.kind == "volume":
-        empty = np.zeros(first.voxels_hu.shape, np.uint8)
-        labels = torch.from_numpy(
-            np.stack([empty if s.prepared.labels is None else s.prepared.labels for s in samples])
-        )
+    shape = (len(samples), *first.voxels_hu.shape)
+    voxels = allocate(shape, torch.from_numpy(first.voxels_hu[:0]).dtype)
+    labels = allocate(shape, torch.uint8) if first.kind == "volume" else None
+    for row, sample in enumerate(samples):
+        voxels[row] = torch.from_numpy(sample.prepared.voxels_hu)
+        if labels is not None:
+            given = sample.prepared.labels
+            labels[row] = 0 if given is None else torch.from_numpy(given)
     return Batch(
         kind=first.kind,
         case_ids=tuple(sample.case_id for sample in samples),
         changes=tuple(sample.change for sample in samples),
-        voxels=torch.from_numpy(np.stack([sample.prepared.voxels_hu for sample in samples])),
+        voxels=voxels,
         labels=labels,
         mask_given=torch.tensor([first.kind == "volume" and s.prepared.labels is not None for s in samples]),
         spacing_mm=torch.tensor([s.prepared.spacing_mm for s in samples], dtype=torch.float32),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import signal
 from collections.abc import Iterator, Sequence
 from functools import partial
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,10 @@ from vlm3d_ct.data.batch import Batch, Change, Sample, collate
 from vlm3d_ct.data.cache import Cache
 from vlm3d_ct.data.case import Case
 from vlm3d_ct.data.order import MicroBatchOrder
-from vlm3d_ct.errors import DataError
+from vlm3d_ct.data.prepare import prepare_case
+from vlm3d_ct.data.slots import Filling, Request, RequestOrder, SlotBatch, Slots
+from vlm3d_ct.errors import DataError, Problem
+from vlm3d_ct.log import warn
 from vlm3d_ct.seeding import random_stream
 from vlm3d_ct.text.mirror import can_mirror, mirror_text
 from vlm3d_ct.text.regions import RegionTable
@@ -26,6 +31,9 @@ from vlm3d_ct.text.report import Report
 from vlm3d_ct.text.sentences import split_sentences
 from vlm3d_ct.text.tokenize import EncodedReport, ReportTokenizer
 from vlm3d_ct.volumes.preprocess import Preprocess
+
+MOST_ENCODED = 8192
+"""Encoded reports that a worker keeps: 20 KB each at 512 tokens. All come equally often: it does not matter which."""
 
 
 class CaseDataset(Dataset[Sample]):
@@ -73,16 +81,19 @@ class CaseDataset(Dataset[Sample]):
         return Sample(case.case_id, prepared, report, change)
 
     def _encode(self, number: int, which: int, *, mirrored: bool) -> tuple[EncodedReport, bool]:
-        """The tokenised report and whether it could be mirrored, encoded once."""
+        """The tokenised report and whether it could be mirrored; kept for the next epoch while there is room."""
         key = (number, which, mirrored)
-        if key not in self._encoded:
+        found = self._encoded.get(key)
+        if found is None:
             reports = self.cases[number].reports
             if not reports:  # evaluation reads cases without a text too
                 return self.tokenizer.encode_text("", self.table), False
             report = reports[which]
             can_flip = can_mirror(f"{report.question} {report.answer}", self.table)
-            self._encoded[key] = self._tokenize(report, mirrored=mirrored), can_flip
-        return self._encoded[key]
+            found = self._tokenize(report, mirrored=mirrored), can_flip
+            if len(self._encoded) < MOST_ENCODED:
+                self._encoded[key] = found
+        return found
 
     def _tokenize(self, report: Report, *, mirrored: bool) -> EncodedReport:
         if mirrored:
@@ -100,44 +111,97 @@ def some_sentences(report: Report, random: np.random.Generator) -> Report:
     return Report(question=report.question, answer=" ".join(report.answer[slice(*spans[i])] for i in chosen))
 
 
-class _FaultsReturned(Dataset[Sample | DataError]):
-    """Hands a `DataError` on as a value: raised in a worker it would lose its file and its remedy on the way."""
+class _MicroBatches(Dataset[Batch | SlotBatch | DataError]):
+    """What a worker does: reads the cases of a request into their slot.
 
-    def __init__(self, dataset: CaseDataset):
-        self.dataset = dataset
+    A `DataError` is handed on as a value: raised in a worker it would lose its file and its remedy on the way.
+    """
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample | DataError:
+    def __init__(self, dataset: CaseDataset, slots: Slots | None, preprocess: Preprocess):
+        self.dataset, self.slots, self.preprocess = dataset, slots, preprocess
+
+    def __getitem__(self, request: Request) -> Batch | SlotBatch | DataError:
+        slot, keys = request
+        samples: list[Sample] = []
+        problems: list[Problem] = []
+        for key in keys:
+            try:
+                samples.append(self._sample(key))
+            except DataError as error:
+                problems.extend(error.problems)
+        if problems:
+            return DataError(problems)
+        filling = Filling(self.slots, slot)
+        return filling.pack(collate(samples, self.dataset.tokenizer.pad_id, filling))
+
+    def _sample(self, key: tuple[int, int]) -> Sample:
+        """The sample; an entry that the disk has damaged since it was prepared is made again, once."""
         try:
             return self.dataset[key]
-        except DataError as error:
-            return error
-
-
-def _collate_or_fault(items: Sequence[Sample | DataError], pad_id: int) -> Batch | DataError:
-    faults = [problem for item in items if isinstance(item, DataError) for problem in item.problems]
-    return DataError(faults) if faults else collate([item for item in items if isinstance(item, Sample)], pad_id)
+        except DataError as damaged:
+            if any(problem.code != "cache-damaged" for problem in damaged.problems):
+                raise
+            case, cache = self.dataset.cases[key[1]], self.dataset.cache
+            try:
+                prepare_case(case, preprocess=self.preprocess, cache=cache)
+            except (DataError, OSError) as error:
+                more = error.problems if isinstance(error, DataError) else ()
+                raise DataError([*damaged.problems, *more]) from None
+            warn(f"made again from its source: {damaged}")
+            return self.dataset[key]
 
 
 def training_loader(dataset: CaseDataset, order: MicroBatchOrder, config: Config) -> Iterator[Batch]:
     """This rank's micro-batches from the order's first step to the end of the run.
 
     Raises:
-        DataError: a prepared case is missing or damaged.
+        ConfigError: the machine's shared memory cannot hold what the workers read ahead.
+        DataError: a prepared case is missing, or is damaged and cannot be made again.
     """
-    workers = config.data.num_workers
+    data, workers = config.data, config.data.num_workers
+    slots = None
+    if workers:
+        in_use = config.training.accumulation_steps + 1
+        slots = Slots(workers * data.prefetch_factor + in_use, _largest_batch(config))
     loader: DataLoader[Any] = DataLoader(
-        _FaultsReturned(dataset),
-        batch_sampler=order,
-        collate_fn=partial(_collate_or_fault, pad_id=dataset.tokenizer.pad_id),
+        _MicroBatches(dataset, slots, Preprocess.from_config(config.preprocess)),
+        sampler=RequestOrder(order, slots),
+        batch_size=None,  # an item is a micro-batch
+        collate_fn=_as_it_is,
         num_workers=workers,
-        prefetch_factor=config.data.prefetch_factor if workers else None,
-        pin_memory=config.data.pin_memory and torch.cuda.is_available(),
+        prefetch_factor=data.prefetch_factor if workers else None,
+        pin_memory=data.pin_memory and torch.cuda.is_available(),
         worker_init_fn=_leave_signals_to_the_run,
     )
-    for batch in loader:
-        if isinstance(batch, DataError):
-            raise batch
-        yield batch
+    items: Any = iter(loader)
+    # Workers ignore SIGTERM, by which Python's own exit ends them: after an error that holds on to this frame it would
+    # wait for them for ever.
+    shut_down = items._shutdown_workers if workers else _nothing
+    atexit.register(shut_down)
+    try:
+        for item in items:
+            if isinstance(item, DataError):
+                raise item
+            yield item.attach() if isinstance(item, SlotBatch) else item
+            del item
+    finally:
+        atexit.unregister(shut_down)
+        shut_down()
+
+
+def _nothing() -> None:
+    pass
+
+
+def _largest_batch(config: Config) -> int:
+    """Bytes of a micro-batch's voxels and labels; a batch of slices has no labels."""
+    volume, stack = 3 * prod(config.preprocess.size), prod(config.preprocess.slice_size)
+    kinds = [volume] if config.data.omniabnorm_dir is None else [volume, stack]
+    return config.training.batch_size * max(kinds)
+
+
+def _as_it_is(item: Any) -> Any:
+    return item
 
 
 def _leave_signals_to_the_run(_worker: int) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from math import prod
@@ -11,14 +15,22 @@ from pathlib import Path
 
 from vlm3d_ct.data.cache import Cache
 from vlm3d_ct.data.case import Case
+from vlm3d_ct.data.cluster import dask_cluster
 from vlm3d_ct.data.load import load_and_preprocess
+from vlm3d_ct.data.stopping import stopped_by_signals
 from vlm3d_ct.data.workers import map_cases
-from vlm3d_ct.errors import ConfigError, Problem
-from vlm3d_ct.log import progress, say
+from vlm3d_ct.errors import ConfigError, DataError, Problem
+from vlm3d_ct.log import format_seconds, progress, say
+from vlm3d_ct.seeding import random_stream
 from vlm3d_ct.volumes.preprocess import Preprocess
 
 COMPRESSED_SHARE = 0.6
 """Size of an entry against its voxels: 0.56-0.59 measured on a thoracic CT at 64x512x512, with and without noise."""
+SURVEY_THREADS = 16
+"""Entries looked at side by side: on a shared disk each look is a wait."""
+
+Task = Callable[[Case], float]
+Results = Iterator[tuple[Case, float | DataError]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,18 +40,41 @@ class PrepareSummary:
     Attributes:
         prepared: cases that were made now.
         already: cases whose entries were there and current.
-        unusable: cases that could not be made; ``problems`` says why.
-        problems: in the order in which they were found.
+        left_out: cases that could not be made, in the order in which they were given, each with why.
     """
 
     prepared: int
     already: int
-    unusable: tuple[Case, ...]
-    problems: tuple[Problem, ...]
+    left_out: tuple[tuple[Case, DataError], ...]
+
+    @property
+    def unusable(self) -> tuple[Case, ...]:
+        """The cases that were left out."""
+        return tuple(case for case, _ in self.left_out)
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """All faults of the cases that were left out."""
+        return tuple(problem for _, error in self.left_out for problem in error.problems)
+
+
+@dataclass(frozen=True)
+class _State:
+    """A case, whether its entry is current, and the bytes of its files."""
+
+    case: Case
+    current: bool
+    nbytes: int
 
 
 def prepare_cases(
-    cases: Sequence[Case], preprocess: Preprocess, cache: Cache, *, workers: int, shard: tuple[int, int] = (1, 1)
+    cases: Sequence[Case],
+    preprocess: Preprocess,
+    cache: Cache,
+    *,
+    workers: int,
+    shard: tuple[int, int] = (1, 1),
+    dask: str | None = None,
 ) -> PrepareSummary:
     """Bring the cache up to date for these cases; those that are current are left as they are.
 
@@ -49,55 +84,101 @@ def prepare_cases(
         cache: where to.
         workers: processes; 0 runs in this one.
         shard: (i, n) takes every n-th case from the i-th on, i in 1..n, so that n machines share the work.
+        dask: address of a scheduler whose workers do the work instead of ``workers``.
 
     Raises:
-        ConfigError: the shard does not exist, or the disk is too small or refuses.
+        ConfigError: the shard does not exist, the disk is too small or refuses, or there is no such cluster.
+        Stopped: a signal asked for it; what is prepared stays.
     """
-    if preprocess.fingerprint != cache.fingerprint:
-        raise ValueError(f"cache {cache.fingerprint} is not of preprocessing {preprocess.fingerprint}")
     index, count = shard
     if not 1 <= index <= count:
         raise ConfigError(f"--shard {index}/{count}: give I/N with I in 1..N.")
-    cache.remove_stray_files()
-    states = [(case, cache.is_current(case)) for case in cases]
-    _announce([case for case, current in states if not current], len(cases), preprocess, cache.root)
-    own = states[index - 1 :: count]
-    missing = [case for case, current in own if not current]
-    already = len(own) - len(missing)
-    unusable: list[Case] = []
-    problems: list[Problem] = []
-    task = partial(_prepare_one, preprocess=preprocess, cache=cache)
-    with progress("Preparing", total=len(own), initial=already) as ticker:
-        for case, error in map_cases(task, missing, workers):
-            if error is not None:
-                unusable.append(case)
-                problems.extend(error.problems)
+    task = partial(prepare_case, preprocess=preprocess, cache=cache)
+    with stopped_by_signals("preparing"), ExitStack() as stack:
+        cache.remove_stray_files()
+        with ThreadPoolExecutor(SURVEY_THREADS) as threads:
+            states = list(threads.map(partial(_look_at, cache=cache), cases))
+        _announce(states, preprocess, cache.root)
+        own = states[index - 1 :: count]
+        missing = [state for state in own if not state.current]
+        if dask is None or not missing:
+            return _run(own, missing, lambda todo: map_cases(task, todo, workers), workers)
+        cluster = stack.enter_context(dask_cluster(dask))
+        return _run(own, missing, lambda todo: cluster.map_cases(task, todo), cluster.workers)
+
+
+def prepare_case(case: Case, *, preprocess: Preprocess, cache: Cache) -> float:
+    """Make the entry of one case; returns the seconds that it took.
+
+    Raises:
+        DataError: with every problem of the case's files.
+        ConfigError: the disk refuses.
+    """
+    if preprocess.fingerprint != cache.fingerprint:  # on a cluster: a worker with another version of this package
+        raise ConfigError(
+            f"{cache.root}: the cache is of preprocessing {cache.fingerprint}, this process prepares "
+            f"{preprocess.fingerprint}. Install the same version of vlm3d-ct on all machines."
+        )
+    start = time.perf_counter()
+    cache.write(case, load_and_preprocess(case, preprocess))
+    return time.perf_counter() - start
+
+
+def _look_at(case: Case, *, cache: Cache) -> _State:
+    if cache.is_current(case):
+        return _State(case, True, 0)
+    paths = [path for path in dict.fromkeys((*case.image_paths, *case.mask_paths)) if path.exists()]
+    return _State(case, False, sum(path.stat().st_size for path in paths))
+
+
+def _run(
+    own: Sequence[_State], missing: Sequence[_State], run: Callable[[Sequence[Case]], Results], workers: int
+) -> PrepareSummary:
+    # mixed, so that large and small cases, volumes and slices, come evenly: the first ones then speak for all
+    mixed = [missing[i] for i in random_stream("prepare", len(missing)).permutation(len(missing))]
+    nbytes = {(state.case.kind, state.case.case_id): state.nbytes for state in mixed}
+    place = {key: number for number, key in enumerate((state.case.kind, state.case.case_id) for state in own)}
+    first, left, seen_bytes, seen_s = max(1, workers), sum(nbytes.values()), 0, 0.0
+    faults: list[tuple[Case, DataError]] = []
+    with progress("Preparing", total=len(own), initial=len(own) - len(missing)) as ticker:
+        for done, (case, result) in enumerate(run([state.case for state in mixed]), 1):
+            size = nbytes[case.kind, case.case_id]
+            left -= size
+            if isinstance(result, DataError):
+                faults.append((case, result))
+            else:
+                seen_bytes, seen_s = seen_bytes + size, seen_s + result
+            if done == first < len(mixed) and seen_bytes:
+                seconds = seen_s / seen_bytes * left / first
+                say(f"It takes about {format_seconds(seconds)} more, {first} cases at a time (measured on {done}).")
             ticker.advance()
     return PrepareSummary(
-        prepared=len(missing) - len(unusable),
-        already=already,
-        unusable=tuple(unusable),
-        problems=tuple(problems),
+        prepared=len(missing) - len(faults),
+        already=len(own) - len(missing),
+        left_out=tuple(sorted(faults, key=lambda item: place[item[0].kind, item[0].case_id])),
     )
 
 
-def _prepare_one(case: Case, *, preprocess: Preprocess, cache: Cache) -> None:
-    cache.write(case, load_and_preprocess(case, preprocess))
-
-
-def _announce(missing: Sequence[Case], total: int, preprocess: Preprocess, root: Path) -> None:
+def _announce(states: Sequence[_State], preprocess: Preprocess, root: Path) -> None:
     """Say how much work and disk it will be, for all shards together; refuse if the disk cannot hold it."""
+    missing = [state.case for state in states if not state.current]
     volumes = sum(case.kind == "volume" for case in missing)
     voxel_bytes = 2 * volumes * prod(preprocess.size) + (len(missing) - volumes) * prod(preprocess.slice_size)
     needed = round(COMPRESSED_SHARE * voxel_bytes)
+    if not missing:
+        say(f"All {len(states)} cases are prepared in {root}.")
+        return
+    say(f"{len(missing)} of {len(states)} cases to prepare, about {needed / 1e9:.2f} GB in {root}.")
     existing = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
     free = shutil.disk_usage(existing).free
-    if missing:
-        say(f"{len(missing)} of {total} cases to prepare, about {needed / 1e9:.2f} GB in {root}.")
-    else:
-        say(f"All {total} cases are prepared in {root}.")
     if needed > free:
         raise ConfigError(
             f"{root}: preparing needs about {needed} bytes and {free} are free. "
             "Free space, set data.cache_dir to another disk, or make preprocess.size smaller."
+        )
+    status = os.statvfs(existing)
+    if status.f_files > 0 and status.f_favail < len(missing):  # some file systems have no fixed number and say 0
+        raise ConfigError(
+            f"{root}: preparing makes {len(missing)} files and the disk has room for {status.f_favail} more (inodes). "
+            "Remove files, or set data.cache_dir to another disk."
         )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -17,7 +20,7 @@ from vlm3d_ct.data.batch import Batch, Change, Sample, collate
 from vlm3d_ct.data.case import Case
 from vlm3d_ct.data.cohort import find_cohort, prepare_cohort
 from vlm3d_ct.data.dataset import CaseDataset, evaluation_batches, open_cache, some_sentences, training_loader
-from vlm3d_ct.data.order import MicroBatchOrder
+from vlm3d_ct.data.order import MicroBatchOrder, epoch_order
 from vlm3d_ct.errors import DataError
 from vlm3d_ct.seeding import random_stream
 from vlm3d_ct.text.mirror import can_mirror, mirror_text
@@ -228,22 +231,126 @@ def test_sentences_are_drawn_anew_in_every_epoch_and_never_in_evaluation(
     }
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_a_damaged_entry_keeps_its_file_and_remedy_out_of_a_worker(
-    cases: tuple[Case, ...], config: Config, tokenizer: ReportTokenizer, tmp_path: Path, workers: int
-):
-    copy = replace(config, data=replace(config.data, cache_dir=str(tmp_path), num_workers=workers, pin_memory=False))
-    dataset = make_dataset(cases, copy, tokenizer, None)
-    here = open_cache(config)
-    for case in cases:
-        target = dataset.cache.path(case.case_id, case.kind)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        content = bytearray(here.path(case.case_id, case.kind).read_bytes())
-        content[-40] ^= 1
-        target.write_bytes(content)
+def damage(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-40] ^= 1
+    path.write_bytes(content)
+
+
+def volumes_only(cases: Sequence[Case], *, rank: int = 0, ranks: int = 1) -> MicroBatchOrder:
     volumes = {"volume": [i for i, case in enumerate(cases) if case.kind == "volume"]}
-    order = MicroBatchOrder(
-        volumes, batch_size=2, accumulation_steps=1, rank=0, world_size=1, seed=0, first_step=0, num_epochs=1
+    return MicroBatchOrder(
+        volumes, batch_size=2, accumulation_steps=1, rank=rank, world_size=ranks, seed=0, first_step=0, num_epochs=1
     )
+
+
+@pytest.fixture
+def damaged(config: Config, cases: tuple[Case, ...], tmp_path: Path) -> Config:
+    """The configuration with a cache of its own, in which every entry is damaged."""
+    copy = replace(config, data=replace(config.data, cache_dir=str(tmp_path), pin_memory=False))
+    for case in cases:
+        target = open_cache(copy).path(case.case_id, case.kind)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(open_cache(config).path(case.case_id, case.kind).read_bytes())
+        damage(target)
+    return copy
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_entry_is_made_again_from_its_source(
+    cases: tuple[Case, ...],
+    config: Config,
+    damaged: Config,
+    tokenizer: ReportTokenizer,
+    workers: int,
+    capfd: pytest.CaptureFixture[str],
+):
+    damaged = replace(damaged, data=replace(damaged.data, num_workers=workers))
+    order = volumes_only(cases)
+    batches = list(training_loader(make_dataset(cases, damaged, tokenizer, None), order, damaged))
+    expected = list(training_loader(make_dataset(cases, config, tokenizer, None), order, config))
+    for one, other in zip(batches, expected, strict=True):
+        assert_equal_batches(one, other)
+    names = {case_id for batch in batches for case_id in batch.case_ids}
+    assert capfd.readouterr().err.count("made again from its source") == len(names)
+    assert all(open_cache(damaged).read(name, "volume") for name in names)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_damage_without_a_source_keeps_its_file_and_remedy_out_of_a_worker(
+    cases: tuple[Case, ...], damaged: Config, tokenizer: ReportTokenizer, tmp_path: Path, workers: int
+):
+    lost = [replace(case, image_paths=(tmp_path / "gone.nii.gz",)) for case in cases]
+    dataset = make_dataset(lost, damaged, tokenizer, None)
+    damaged = replace(damaged, data=replace(damaged.data, num_workers=workers))
     with pytest.raises(DataError, match=r"\.ct: checksum = differs.*vlm3d-ct prepare"):
-        next(training_loader(dataset, order, copy))
+        next(training_loader(dataset, volumes_only(cases), damaged))
+
+
+def test_batches_that_are_kept_are_never_overwritten(
+    cases: tuple[Case, ...], config: Config, tokenizer: ReportTokenizer
+):
+    """More batches than there are slots, held whole, as parts, and not at all: whoever holds one keeps its content."""
+    dataset = make_dataset(cases, config, tokenizer, None)
+    shared = replace(config, data=replace(config.data, num_workers=2, prefetch_factor=1, pin_memory=False))
+    number_of = {case.case_id: number for number, case in enumerate(cases)}
+    kept: list[tuple[str, Tensor]] = []
+    for number, batch in enumerate(training_loader(dataset, volumes_only(cases), shared)):
+        if number % 3 == 0:
+            kept.append((batch.case_ids[1], batch.voxels[1, 2:]))  # a view only, the batch is gone
+        elif number % 3 == 1:
+            kept.append((batch.case_ids[0], batch.voxels[0]))
+    assert len(kept) > 5
+    for case_id, voxels in kept:
+        whole = dataset[0, number_of[case_id]].prepared.voxels_hu
+        np.testing.assert_array_equal(voxels.numpy(), whole[-len(voxels) :])
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_ranks_and_workers_load_the_same_global_order(
+    cases: tuple[Case, ...], config: Config, tokenizer: ReportTokenizer, workers: int
+):
+    config = replace(config, data=replace(config.data, num_workers=workers, pin_memory=False))
+    dataset = make_dataset(cases, config, tokenizer, config.augment)
+    of_rank = [
+        [batch.case_ids for batch in training_loader(dataset, volumes_only(cases, rank=rank, ranks=2), config)]
+        for rank in (0, 1)
+    ]
+    steps = [[*first, *second] for first, second in zip(*of_rank, strict=True)]
+    volumes = [i for i, case in enumerate(cases) if case.kind == "volume"]
+    assert steps == [[cases[i].case_id for i in step] for step in epoch_order({"volume": volumes}, 4, 0, 0)]
+
+
+CRASHES = """
+import sys
+from tiny import tiny_config, tiny_tokenizer
+from vlm3d_ct.data.cohort import find_cohort
+from vlm3d_ct.data.dataset import CaseDataset, open_cache, training_loader
+from vlm3d_ct.data.order import MicroBatchOrder
+from vlm3d_ct.text.regions import load_region_table
+from vlm3d_ct.text.tokenize import ReportTokenizer
+config = tiny_config(*sys.argv[1:], "data.num_workers=1")
+cases = [case for case in find_cohort(config).training if case.kind == "volume"]
+dataset = CaseDataset(cases, open_cache(config), ReportTokenizer(tiny_tokenizer(), 96), load_region_table(), None, 0)
+order = MicroBatchOrder(
+    {"volume": range(len(cases))},
+    batch_size=2, accumulation_steps=1, rank=0, world_size=1, seed=0, first_step=0, num_epochs=1,
+)
+batches = training_loader(dataset, order, config)
+next(batches)
+raise RuntimeError("unexpected")
+"""
+
+
+def test_an_unexpected_error_ends_the_process_and_its_workers(cases: tuple[Case, ...], phantom_data: tuple[str, ...]):
+    tests = Path(__file__).parents[2]
+    crashed = subprocess.run(
+        [sys.executable, "-c", CRASHES, *phantom_data],
+        env={**os.environ, "PYTHONPATH": str(tests)},
+        capture_output=True,
+        text=True,
+        timeout=120,  # without an end of the workers it would take for ever
+        check=False,
+    )
+    assert crashed.returncode == 1
+    assert "RuntimeError: unexpected" in crashed.stderr

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
-import signal
-import subprocess
-import sys
+import re
+import resource
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,13 +16,14 @@ from data_folders import SPACING_MM, volume_record, write_ctrate, write_omniabno
 from vlm3d_ct.data.cache import Cache
 from vlm3d_ct.data.case import Case
 from vlm3d_ct.data.layout import read_cases
+from vlm3d_ct.data.left_out import left_out_lines, write_left_out
 from vlm3d_ct.data.load import load_and_preprocess, load_case
-from vlm3d_ct.data.prepare import prepare_cases
+from vlm3d_ct.data.prepare import prepare_case, prepare_cases
 from vlm3d_ct.data.workers import map_cases
 from vlm3d_ct.errors import ConfigError, DataError
 from vlm3d_ct.text.regions import load_region_table
 from vlm3d_ct.volumes.nifti import write_nifti
-from vlm3d_ct.volumes.preprocess import Prepared, Preprocess
+from vlm3d_ct.volumes.preprocess import Preprocess
 
 PREPROCESS = Preprocess(size=(4, 8, 8), slice_size=(4, 16, 16))
 
@@ -76,6 +77,54 @@ def test_bad_cases_are_listed_and_stop_nothing(tmp_path: Path) -> None:
     _assert_complete(cache, cases[3:])
 
 
+def test_what_is_left_out_is_grouped_and_written(tmp_path: Path) -> None:
+    stems = write_ctrate(tmp_path, 6)
+    for stem in stems[:4]:
+        (tmp_path / "volumes" / f"{stem}.nii.gz").write_bytes(b"no scan")
+    write_nifti(tmp_path / "masks" / f"{stems[4]}.nii.gz", np.zeros((6, 10, 9)), SPACING_MM, np.uint8)
+    cases, cache = read_cases(tmp_path).cases, _cache(tmp_path)
+    summary = prepare_cases(cases, PREPROCESS, cache, workers=0)
+    lines = left_out_lines(summary)
+    assert lines[0] == f"  4 x not-gzip: {stems[0]}, {stems[1]}, {stems[2]}, ..."
+    assert lines[2] == f"  1 x mask-shape: {stems[4]}"
+    for shard, name in (((1, 1), "left_out.json"), ((2, 3), "left_out_2_of_3.json")):
+        path = write_left_out(summary, cache, shard)
+        assert path == cache.root / cache.fingerprint / name
+        content = json.loads(path.read_text())
+        assert content["by_code"] == {"mask-shape": 1, "not-gzip": 4}
+        assert [entry["case_id"] for entry in content["cases"]] == stems[:5]
+        assert content["cases"][4]["problems"][0]["file"].endswith(f"{stems[4]}.nii.gz")
+
+
+def test_the_time_is_said_after_the_first_cases(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_ctrate(tmp_path, 4)
+    prepare_cases(read_cases(tmp_path).cases, PREPROCESS, _cache(tmp_path), workers=0)
+    assert re.search(r"takes about \d+ s more, 1 cases at a time \(measured on 1\)", capsys.readouterr().out)
+
+
+def test_a_full_disk_is_named_and_what_was_made_stays(tmp_path: Path) -> None:
+    """A limit on the size of files stands for the disk: the entry that does not fit leaves nothing behind."""
+    write_ctrate(tmp_path, 3)
+    large = replace(PREPROCESS, size=(32, 128, 128))
+    cases, cache = read_cases(tmp_path).cases, Cache(tmp_path / "cache", large.fingerprint)
+    prepare_cases(cases[:1], large, cache, workers=0)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(ConfigError, match=r"cannot write the cache entry of \d{6} bytes: File too large"):
+            prepare_cases(cases, large, cache, workers=0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [path.stem for path in (tmp_path / "cache").rglob("*.*")] == [cases[0].case_id]
+    assert cache.is_current(cases[0])
+
+
+def test_a_worker_of_another_version_is_refused(tmp_path: Path) -> None:
+    write_ctrate(tmp_path, 1)
+    with pytest.raises(ConfigError, match="same version of vlm3d-ct on all machines"):
+        prepare_case(read_cases(tmp_path).cases[0], preprocess=PREPROCESS, cache=Cache(tmp_path, "0123456789ab"))
+
+
 def test_both_files_of_a_case_are_checked_at_once(tmp_path: Path) -> None:
     write_ctrate(tmp_path, 1)
     for name in ("volumes", "masks"):
@@ -120,35 +169,6 @@ def test_a_disk_that_is_too_small_is_refused_before_the_start(tmp_path: Path) ->
     with pytest.raises(ConfigError, match=r"about 1200000000000000000 bytes and \d+ are free"):
         prepare_cases(read_cases(tmp_path).cases, large, cache, workers=0)
     assert not (tmp_path / "cache").exists()
-
-
-KILLED = """
-import signal
-import sys
-from pathlib import Path
-from vlm3d_ct.data.cache import Cache
-from vlm3d_ct.data.layout import read_cases
-from vlm3d_ct.data.prepare import prepare_cases
-from vlm3d_ct.volumes.preprocess import Preprocess
-folder, seconds = Path(sys.argv[1]), float(sys.argv[2])
-preprocess = Preprocess(size=(4, 8, 8), slice_size=(4, 16, 16))
-signal.setitimer(signal.ITIMER_REAL, seconds)  # SIGALRM without a handler ends the process where it stands
-prepare_cases(read_cases(folder).cases, preprocess, Cache(folder / "cache", preprocess.fingerprint), workers=0)
-"""
-
-
-def test_a_killed_preparation_leaves_no_torn_entry_and_is_continued(tmp_path: Path) -> None:
-    write_ctrate(tmp_path, 40)
-    cases, cache = read_cases(tmp_path).cases, _cache(tmp_path)
-    for seconds in (0.01, 0.03, 0.06):
-        killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), str(seconds)], check=False)
-        assert killed.returncode in (-signal.SIGALRM, 0)
-        for entry in (tmp_path / "cache").rglob("*.ct"):
-            assert isinstance(cache.read(entry.stem, "volume"), Prepared)
-    summary = prepare_cases(cases, PREPROCESS, cache, workers=0)
-    assert summary.prepared + summary.already == 40
-    _assert_complete(cache, cases)
-    assert not list((tmp_path / "cache").rglob(".*"))
 
 
 def _die_on_the_third(case: Case) -> str:
