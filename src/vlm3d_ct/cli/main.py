@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
 from vlm3d_ct.cli import data, evaluate, inspect, train
 from vlm3d_ct.errors import Stopped, UserError
 from vlm3d_ct.log import is_main_rank
+from vlm3d_ct.training.stop import SIGNALS as STOP_SIGNALS
 
 EXIT_CODES = """exit codes: 0 done; 2 usage or configuration; 3 data or checkpoint invalid; 4 stopped, can be continued;
 1 anything unexpected, with its traceback"""
@@ -47,6 +49,10 @@ def run(arguments: Sequence[str]) -> int:
         return 0
 
 
-def entry() -> None:
-    """Console script."""
-    sys.exit(run(sys.argv[1:]))
+def entry(command: Sequence[str] = ()) -> None:
+    """Console script; the plan's scripts put their ``command`` before the arguments."""
+    code = run([*command, *sys.argv[1:]])
+    if code == Stopped.exit_code:
+        for number in STOP_SIGNALS:  # a launcher repeats its signal; the code must not become that of the signal
+            signal.signal(number, signal.SIG_IGN)
+    sys.exit(code)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from math import prod
@@ -13,7 +14,7 @@ from vlm3d_ct.data.cache import Cache
 from vlm3d_ct.data.case import Case
 from vlm3d_ct.data.load import load_and_preprocess
 from vlm3d_ct.data.workers import map_cases
-from vlm3d_ct.errors import ConfigError, Problem
+from vlm3d_ct.errors import ConfigError, Problem, Stopped
 from vlm3d_ct.log import progress, say
 from vlm3d_ct.volumes.preprocess import Preprocess
 
@@ -39,7 +40,13 @@ class PrepareSummary:
 
 
 def prepare_cases(
-    cases: Sequence[Case], preprocess: Preprocess, cache: Cache, *, workers: int, shard: tuple[int, int] = (1, 1)
+    cases: Sequence[Case],
+    preprocess: Preprocess,
+    cache: Cache,
+    *,
+    workers: int,
+    shard: tuple[int, int] = (1, 1),
+    stopping: Callable[[], bool] = lambda: False,
 ) -> PrepareSummary:
     """Bring the cache up to date for these cases; those that are current are left as they are.
 
@@ -49,8 +56,10 @@ def prepare_cases(
         cache: where to.
         workers: processes; 0 runs in this one.
         shard: (i, n) takes every n-th case from the i-th on, i in 1..n, so that n machines share the work.
+        stopping: asked between cases; once it says yes no further case is begun.
 
     Raises:
+        Stopped: ``stopping`` said yes; what is prepared stays.
         ConfigError: the shard does not exist, or the disk is too small or refuses.
     """
     if preprocess.fingerprint != cache.fingerprint:
@@ -67,12 +76,17 @@ def prepare_cases(
     unusable: list[Case] = []
     problems: list[Problem] = []
     task = partial(_prepare_one, preprocess=preprocess, cache=cache)
-    with progress("Preparing", total=len(own), initial=already) as ticker:
-        for case, error in map_cases(task, missing, workers):
+    with (
+        progress("Preparing", total=len(own), initial=already) as ticker,
+        closing(map_cases(task, missing, workers)) as results,
+    ):
+        _stop_if(stopping)
+        for case, error in results:
             if error is not None:
                 unusable.append(case)
                 problems.extend(error.problems)
             ticker.advance()
+            _stop_if(stopping)
     return PrepareSummary(
         prepared=len(missing) - len(unusable),
         already=already,
@@ -83,6 +97,11 @@ def prepare_cases(
 
 def _prepare_one(case: Case, *, preprocess: Preprocess, cache: Cache) -> None:
     cache.write(case, load_and_preprocess(case, preprocess))
+
+
+def _stop_if(stopping: Callable[[], bool]) -> None:
+    if stopping():
+        raise Stopped("stopped while preparing; start the same command again to continue.")
 
 
 def _announce(missing: Sequence[Case], total: int, preprocess: Preprocess, root: Path) -> None:

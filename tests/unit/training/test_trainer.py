@@ -18,7 +18,7 @@ from vlm3d_ct.data.dataset import CaseDataset
 from vlm3d_ct.errors import ConfigError, DataError, Stopped
 from vlm3d_ct.models import VisionLanguageModel
 from vlm3d_ct.training.run import train
-from vlm3d_ct.training.trainer import Validate
+from vlm3d_ct.training.trainer import Stopping, Validate
 
 
 def config_of(phantom_data: tuple[str, ...], *overrides: str) -> Config:
@@ -40,7 +40,7 @@ class Scores:
         self.patients = {case.patient_id for case in dataset.cases}
         assert {case.kind for case in dataset.cases} == {"volume"}
 
-        def validate(model: VisionLanguageModel) -> Mapping[str, float]:
+        def validate(model: VisionLanguageModel, _stopping: Stopping) -> Mapping[str, float]:
             self.called += 1
             if self.interrupt:
                 os.kill(os.getpid(), signal.SIGTERM)
@@ -148,7 +148,7 @@ def test_a_pretrained_bert_trains_with_its_dropout_from_the_first_step(
     )
 
     def make_validate(_config: Config, _dataset: CaseDataset, _device: torch.device) -> Validate:
-        def validate(model: VisionLanguageModel) -> Mapping[str, float]:
+        def validate(model: VisionLanguageModel, _stopping: Stopping) -> Mapping[str, float]:
             assert all(module.training for module in model.modules())
             return {"score": 0.0}
 
