@@ -142,7 +142,7 @@ def training_loader(dataset: CaseDataset, order: MicroBatchOrder, config: Config
 
 def _leave_signals_to_the_run(_worker: int) -> None:
     """Ctrl-C or a cluster's SIGTERM reach every process of a run; a worker ends when the run lets it."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
 
 
