@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import signal
 import sys
@@ -51,7 +52,13 @@ def run(arguments: Sequence[str]) -> int:
 
 def entry(command: Sequence[str] = ()) -> None:
     """Console script; the plan's scripts put their ``command`` before the arguments."""
-    code = run([*command, *sys.argv[1:]])
+    try:
+        code = run([*command, *sys.argv[1:]])
+    finally:
+        # Loader workers ignore the SIGTERM with which Python would end them: after an unexpected error, whose traceback
+        # still holds the loader, it would wait for them for ever.
+        for child in multiprocessing.active_children():
+            child.kill()
     if code == Stopped.exit_code:
         for number in STOP_SIGNALS:  # a launcher repeats its signal; the code must not become that of the signal
             signal.signal(number, signal.SIG_IGN)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -118,8 +118,8 @@ def _collate_or_fault(items: Sequence[Sample | DataError], pad_id: int) -> Batch
     return DataError(faults) if faults else collate([item for item in items if isinstance(item, Sample)], pad_id)
 
 
-def training_loader(dataset: CaseDataset, order: MicroBatchOrder, config: Config) -> Iterator[Batch]:
-    """This rank's micro-batches from the order's first step to the end of the run.
+def training_loader(dataset: CaseDataset, order: MicroBatchOrder, config: Config) -> Generator[Batch]:
+    """This rank's micro-batches from the order's first step to the end of the run; closing it ends the workers.
 
     Raises:
         DataError: a prepared case is missing or damaged.

@@ -130,6 +130,7 @@ class Trainer:
                     self._one_step(batches, order.steps_per_epoch, total, recorder, ticker)
                     self._between_steps(order.steps_per_epoch, total, recorder, stop, saved=False)
         finally:
+            batches.close()  # its workers end now, not when a traceback lets go of them
             if recorder is not None:
                 recorder.close()
 
