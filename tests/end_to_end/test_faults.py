@@ -24,13 +24,13 @@ TIMEOUT_S = 10
 """Of the process group: longer than a loaded machine keeps one rank from the other."""
 ANSWER_S = 25
 """The launcher kills 30 s after it has passed a signal on."""
-NUM_STEPS = 40
+NUM_STEPS = 24
 RUN = (
     *OVERRIDES,
     "preprocess.size=[8, 16, 16]",
     "model.attn_dropout=0",
     "text.max_len=32",
-    "training.num_epochs=10",
+    "training.num_epochs=6",
     "training.batch_size=3",
     "training.accumulation_steps=1",
     "training.precision=fp32",
@@ -145,7 +145,7 @@ def test_two_ranks_draw_the_dropout_of_one_rank_that_accumulates(
     assert losses(tmp_path / "run") == pytest.approx(losses(straight)[:8], rel=1e-3)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize("number", [signal.SIGSTOP, pytest.param(signal.SIGKILL, marks=pytest.mark.long)])
 def test_without_one_rank_all_are_out_in_time_and_the_next_start_ends_alike(
     number: signal.Signals, straight: Path, phantom_data: tuple[str, ...], tmp_path: Path
 ):
@@ -177,7 +177,15 @@ def test_the_launcher_restarts_into_the_exact_state(straight: Path, phantom_data
     assert_same_end(folder, straight)
 
 
-@pytest.mark.parametrize(("number", "workers"), [(signal.SIGTERM, 2), (signal.SIGUSR1, 0), (signal.SIGHUP, 1)])
+@pytest.mark.parametrize(
+    ("number", "workers"),
+    [
+        (signal.SIGTERM, 2),
+        pytest.param(signal.SIGUSR1, 0, marks=pytest.mark.long),
+        pytest.param(signal.SIGHUP, 1, marks=pytest.mark.long),
+        pytest.param(signal.SIGINT, 2, marks=pytest.mark.long),
+    ],
+)
 def test_two_ranks_answer_a_signal_in_time_with_a_checkpoint(
     number: signal.Signals, workers: int, straight: Path, phantom_data: tuple[str, ...], tmp_path: Path
 ):
@@ -203,7 +211,7 @@ def test_two_ranks_answer_a_signal_in_time_with_a_checkpoint(
     assert_same_end(folder, straight)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [2, pytest.param(0, marks=pytest.mark.long)])
 def test_a_signal_during_the_preparation_is_answered_and_keeps_what_is_prepared(
     workers: int, phantom_data: tuple[str, ...], tmp_path: Path
 ):

@@ -118,7 +118,7 @@ def _collate_or_fault(items: Sequence[Sample | DataError], pad_id: int) -> Batch
     return DataError(faults) if faults else collate([item for item in items if isinstance(item, Sample)], pad_id)
 
 
-def training_loader(dataset: CaseDataset, order: MicroBatchOrder, config: Config) -> Generator[Batch]:
+def training_loader(dataset: CaseDataset, order: MicroBatchOrder, config: Config) -> Generator[Batch, None, None]:
     """This rank's micro-batches from the order's first step to the end of the run; closing it ends the workers.
 
     Raises:
