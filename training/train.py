@@ -1,8 +1,6 @@
 """The plan's training command; the same as `vlm3d-ct train`."""
 
-import sys
-
-from vlm3d_ct.cli.main import run
+from vlm3d_ct.cli.main import entry
 
 if __name__ == "__main__":
-    sys.exit(run(["train", *sys.argv[1:]]))
+    entry(["train"])

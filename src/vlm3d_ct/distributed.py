@@ -15,7 +15,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 T = TypeVar("T")
 TIMEOUT = timedelta(minutes=10)
-"""A collective that waits longer than this means a lost rank: the process ends with an error."""
+"""A collective that waits longer than this means a lost rank: the process ends with an error. Training sets its own,
+`training.timeout_minutes`."""
 
 
 def launched_rank() -> int:
@@ -38,12 +39,17 @@ def pick_device() -> torch.device:
 
 
 @contextmanager
-def process_group(device: torch.device) -> Iterator[None]:
-    """The process group of a launched run (nccl on GPUs, gloo on CPUs); nothing for a single process."""
+def process_group(device: torch.device, timeout: timedelta = TIMEOUT) -> Iterator[None]:
+    """The process group of a launched run (nccl on GPUs, gloo on CPUs); nothing for a single process.
+
+    Args:
+        device: of this rank.
+        timeout: how long a rank waits for the others in a collective before it takes one of them for lost and fails.
+    """
     if launched_world_size() == 1:
         yield
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timeout)
     try:
         yield
     finally:
@@ -119,7 +125,7 @@ def gather(local: Tensor) -> Tensor:
 def gather_objects(local: T, timeout: timedelta | None = None) -> list[T]:
     """Every rank's picklable object, in rank order, on every rank (our own processes: the pickle is trusted).
 
-    With a ``timeout`` of its own the ranks may be further apart than `TIMEOUT`.
+    With a ``timeout`` of its own the ranks may be further apart than the timeout of `process_group`.
     """
     if world_size() == 1:
         return [local]

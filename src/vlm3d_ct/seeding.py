@@ -1,7 +1,7 @@
 """Randomness as a pure function of coordinates.
 
 Nothing in this package keeps a random state: augmentation is drawn from (seed, epoch, case), dropout from
-(seed, step, rank, micro-batch), order from (seed, epoch). A resumed run therefore needs only the step.
+(seed, step, micro-batch), order from (seed, epoch). A resumed run therefore needs only the step.
 """
 
 from __future__ import annotations

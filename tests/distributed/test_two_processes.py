@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from tiny import NO_DROPOUT, random_pairs, rows_of, tiny_config, tiny_model
 from vlm3d_ct.distributed import any_rank, gather, gather_objects, process_group, replicate, sum_over_ranks, world_size
 from vlm3d_ct.objectives import ContrastiveObjective
+from vlm3d_ct.training.nonfinite import explain_skip
 from vlm3d_ct.training.optimizer import build_optimizer
 from vlm3d_ct.training.step import MicroBatch, StepLosses, Update, backward
 
@@ -32,6 +33,7 @@ class Scenario:
     accumulation: int = 1
     masks: tuple[bool, ...] = (True,) * 8
     slices: bool = False
+    dropout: bool = False
 
 
 GLOBAL_ONLY = ("objective.region_weight=0", "objective.occupancy_weight=0")
@@ -47,6 +49,9 @@ SCENARIOS = {
     "a last block along z": Scenario(("model.depth=6",)),
     "slices": Scenario(slices=True),
     "slices accumulated": Scenario(slices=True, accumulation=2),
+    "dropout": Scenario(masks=UNEVEN, dropout=True),
+    "dropout, accumulated": Scenario(masks=UNEVEN, accumulation=2, dropout=True),
+    "dropout, slices": Scenario(slices=True, dropout=True),
 }
 
 
@@ -61,13 +66,15 @@ def pairs_of(scenario: Scenario) -> MicroBatch:
 
 def take_step(scenario: Scenario, rank: int, ranks: int) -> tuple[dict[str, Tensor], StepLosses]:
     """This rank's gradients after a step over its share of the pairs, as the trainer takes it."""
-    config = tiny_config(*NO_DROPOUT, "training.gradient_checkpointing=false", *scenario.overrides)
+    dropout = () if scenario.dropout else NO_DROPOUT
+    config = tiny_config(*dropout, "training.gradient_checkpointing=false", *scenario.overrides)
     module, objective = tiny_model(config).train(), ContrastiveObjective(config.objective)
     model: nn.Module = replicate(module, CPU)
     share, pairs = 8 // ranks, pairs_of(scenario)
-    size = share // scenario.accumulation if ranks > 1 else share
+    # one process takes one large batch; with dropout the micro-batches of both ranks, each under its own seed
+    size = 4 // scenario.accumulation if ranks > 1 or scenario.dropout else share
     starts = range(rank * share, (rank + 1) * share, size)
-    micro_batches = [rows_of(pairs, start, start + size, seed=0) for start in starts]
+    micro_batches = [rows_of(pairs, start, start + size, seed=start // size) for start in starts]
     backward(model, objective, micro_batches)
     for parameter in (*module.parameters(), *objective.parameters()):
         parameter.grad = None
@@ -78,24 +85,52 @@ def take_step(scenario: Scenario, rank: int, ranks: int) -> tuple[dict[str, Tens
     return gradients, losses
 
 
-def skip_a_step(rank: int) -> dict[str, Any]:
-    """A NaN on rank 1 only: what each rank decides, and how far its weights are from where they were."""
+def weights_after(rank: int, bad_step: str | None, precision: str) -> dict[str, Any]:
+    """Four steps, with or without a bad one on rank 1 in their midst, and what was decided at it.
+
+    Args:
+        rank: of this process.
+        bad_step: ``nan`` in a volume, an ``overflow`` of this rank's scaled gradient, or None to leave the step out.
+        precision: of the training.
+    """
+    config = tiny_config(*NO_DROPOUT, f"training.precision={precision}")
+    module, objective = tiny_model(config).train(), ContrastiveObjective(config.objective)
+    scaler = torch.amp.GradScaler("cpu", enabled=precision == "fp16", growth_interval=1000)
+    parameters = [*module.parameters(), *objective.parameters()]
+    update = Update(parameters, build_optimizer((module, objective), config.training), scaler, 1.0)
+    model, decisions = replicate(module, CPU), []
+    for step in (0, 1, 2, 3, 4):
+        if step == 2 and bad_step is None:
+            continue
+        own = random_pairs(config, 2, seed=10 * step + rank)
+        scale = update.loss_scale()
+        if step == 2 and rank == 1:
+            if bad_step == "nan":
+                own.model_input.ct_volume[0, 0, 0, 0, 0] = torch.nan
+            else:
+                scale = scale * 1e38  # of this rank's loss only: its gradient overflows
+        losses = backward(model, objective, [own], precision=precision, loss_scale=scale)
+        assert objective.logit_scale.grad is not None
+        objective.logit_scale.grad = sum_over_ranks(objective.logit_scale.grad) / world_size()
+        _, taken = update(1e-3)
+        decisions.append([taken, float(update.loss_scale()), bool(losses.total.isfinite())])
+    return {"weights": [p.detach().clone() for p in parameters], "decisions": decisions}
+
+
+def explain(rank: int) -> dict[str, Any]:
+    """What both ranks are told about a step whose second case on rank 1 has a NaN, and about one without a fault."""
     config = tiny_config(*NO_DROPOUT)
     module, objective = tiny_model(config).train(), ContrastiveObjective(config.objective)
-    update = Update(
-        [*module.parameters(), *objective.parameters()],
-        build_optimizer((module, objective), config.training),
-        torch.amp.GradScaler("cpu", enabled=False),
-        1.0,
-    )
-    before = [p.detach().clone() for p in module.parameters()]
+    model = replicate(module, CPU)
     own = random_pairs(config, 2, seed=rank)
+    names = [[f"case_{rank}_0", f"case_{rank}_1"]]
+    losses = backward(model, objective, [own])
+    fine = explain_skip(model, [own], names, losses, "fp32")
     if rank == 1:
-        own.model_input.ct_volume[0, 0, 0, 0, 0] = torch.nan
-    backward(replicate(module, CPU), objective, [own])
-    _, taken = update(1e-3)
-    unchanged = all(torch.equal(old, new) for old, new in zip(before, module.parameters(), strict=True))
-    return {"taken": taken, "unchanged": unchanged}
+        own.model_input.ct_volume[1, 0, 3, 3, 3] = torch.inf
+    losses = backward(model, objective, [own])
+    bad = explain_skip(model, [own], names, losses, "fp32")
+    return {"fine": [fine.cause, *fine.case_ids], "bad": [bad.cause, *bad.case_ids]}
 
 
 def run_rank(rank: int, port: int, folder: str) -> None:
@@ -109,7 +144,10 @@ def run_rank(rank: int, port: int, folder: str) -> None:
             steps[name] = {"gradients": gradients, "losses": vars(losses)}
         found = {
             "steps": steps,
-            "skipped": skip_a_step(rank),
+            "nan": weights_after(rank, "nan", "fp32"),
+            "fp32": weights_after(rank, None, "fp32"),
+            "overflow": weights_after(rank, "overflow", "fp16"),
+            "explained": explain(rank),
             "gathered": gather(torch.full((2,), float(rank))),
             "objects": gather_objects(f"rank {rank}"),
             "any": [any_rank(flag, CPU) for flag in (rank == 1, False, True)],
@@ -155,8 +193,30 @@ def test_the_scenarios_reach_every_part(ranks: list[dict[str, Any]]):
         assert any(part in name and gradient.any() for name, gradient in gradients.items()), part
 
 
-def test_a_nan_on_one_rank_makes_both_skip_the_step(ranks: list[dict[str, Any]]):
-    assert [found["skipped"] for found in ranks] == [{"taken": False, "unchanged": True}] * 2
+def test_after_a_nan_on_one_rank_the_weights_are_those_of_a_run_without_that_step(ranks: list[dict[str, Any]]):
+    for found in ranks:
+        taken = [decision[0] for decision in found["nan"]["decisions"]]
+        assert taken == [True, True, False, True, True]
+        assert not found["nan"]["decisions"][2][2]
+        for poisoned, clean in zip(found["nan"]["weights"], found["fp32"]["weights"], strict=True):
+            assert torch.equal(poisoned, clean)
+
+
+def test_an_overflow_on_one_rank_makes_both_skip_and_halve_the_same_scale(ranks: list[dict[str, Any]]):
+    first, second = (found["overflow"] for found in ranks)
+    # the loss itself was finite: only the scaled gradient of one rank was not
+    assert first["decisions"] == second["decisions"]
+    before, at, after = first["decisions"][1:4]
+    assert (before[0], at, after[0]) == (True, [False, before[1] / 2, True], True)
+    assert after[1] == at[1]
+    for mine, other in zip(first["weights"], second["weights"], strict=True):
+        assert torch.equal(mine, other)
+
+
+def test_the_case_to_blame_is_named_on_all_ranks(ranks: list[dict[str, Any]]):
+    for found in ranks:
+        assert found["explained"]["bad"] == ["input", "case_1_1"]
+        assert found["explained"]["fine"] == ["gradient", "case_0_0", "case_0_1", "case_1_0", "case_1_1"]
 
 
 def test_gathers_keep_the_order_of_the_ranks_and_agreements_agree(ranks: list[dict[str, Any]]):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
 from vlm3d_ct.cli import evaluate, inspect, phantom, prepare, train, verify
 from vlm3d_ct.errors import Stopped, UserError
 from vlm3d_ct.log import is_main_rank
+from vlm3d_ct.training.stop import SIGNALS as STOP_SIGNALS
 
 EXIT_CODES = """exit codes: 0 done; 2 usage or configuration; 3 data or checkpoint invalid; 4 stopped, can be continued;
 1 anything unexpected, with its traceback"""
@@ -47,6 +50,16 @@ def run(arguments: Sequence[str]) -> int:
         return 0
 
 
-def entry() -> None:
-    """Console script."""
-    sys.exit(run(sys.argv[1:]))
+def entry(command: Sequence[str] = ()) -> None:
+    """Console script; the plan's scripts put their ``command`` before the arguments."""
+    try:
+        code = run([*command, *sys.argv[1:]])
+    finally:
+        # Loader workers ignore the SIGTERM with which Python would end them: after an unexpected error, whose traceback
+        # still holds the loader, it would wait for them for ever.
+        for child in multiprocessing.active_children():
+            child.kill()
+    if code == Stopped.exit_code:
+        for number in STOP_SIGNALS:  # a launcher repeats its signal; the code must not become that of the signal
+            signal.signal(number, signal.SIG_IGN)
+    sys.exit(code)

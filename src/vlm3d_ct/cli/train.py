@@ -15,7 +15,7 @@ from vlm3d_ct.evaluation.retrieval import measure_retrieval
 from vlm3d_ct.inference import embed_cases
 from vlm3d_ct.models import VisionLanguageModel
 from vlm3d_ct.training.run import train
-from vlm3d_ct.training.trainer import Validate
+from vlm3d_ct.training.trainer import Stopping, Validate
 
 EXAMPLE = (
     "torchrun --nproc_per_node=2 training/train.py --config configs/pretrain_ctrate.yaml \\\n"
@@ -63,8 +63,8 @@ def run(parsed: argparse.Namespace) -> int:
 def make_validate(config: Config, dataset: CaseDataset, device: torch.device) -> Validate:
     """Retrieval and region alignment on the held-out patients; ``score`` is the mean of both directions' MRR."""
 
-    def validate(model: VisionLanguageModel) -> Mapping[str, float]:
-        embeddings = embed_cases(model, config, dataset, device, provenance={})
+    def validate(model: VisionLanguageModel, stopping: Stopping) -> Mapping[str, float]:
+        embeddings = embed_cases(model, config, dataset, device, provenance={}, stopping=stopping)
         result = measure_retrieval(embeddings)
         score = (result.image_to_text["MRR"] + result.text_to_image["MRR"]) / 2
         return {**result.as_log(), "score": score}

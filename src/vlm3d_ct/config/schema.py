@@ -158,6 +158,9 @@ class TrainingConfig:
     keep_last: Positive = 2
     max_nonfinite_steps: Positive = 10
     """So many skipped steps in a row stop the run."""
+    timeout_minutes: Annotated[float, Field(gt=0)] = 10.0
+    """A rank that waits so long for the others in a step takes one of them for lost and ends the run. More than the
+    slowest read of a step's cases and the writing of a checkpoint take; preparing the cases has no such limit."""
 
 
 @_settings

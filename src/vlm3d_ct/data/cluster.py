@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -25,7 +25,9 @@ class DaskCluster:
         """Cases that the cluster works at side by side."""
         return sum(self._client.nthreads().values())
 
-    def map_cases(self, task: Callable[[Case], R], cases: Iterable[Case]) -> Iterator[tuple[Case, R | DataError]]:
+    def map_cases(
+        self, task: Callable[[Case], R], cases: Iterable[Case]
+    ) -> Generator[tuple[Case, R | DataError], None, None]:
         """As `workers.map_cases`, but for a case that kills its worker again and again, which ends the whole.
 
         Raises:

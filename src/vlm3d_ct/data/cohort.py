@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -13,11 +13,11 @@ from vlm3d_ct.data.begun import BegunCases
 from vlm3d_ct.data.cache import Cache
 from vlm3d_ct.data.case import Case, Kind
 from vlm3d_ct.data.layout import read_cases
-from vlm3d_ct.data.prepare import prepare_cases
+from vlm3d_ct.data.prepare import PrepareSummary, prepare_cases
 from vlm3d_ct.data.records import UNFINISHED
 from vlm3d_ct.data.split import split_patients
 from vlm3d_ct.distributed import gather_objects, rank, world_size
-from vlm3d_ct.errors import ConfigError, DataError, Problem
+from vlm3d_ct.errors import ConfigError, DataError, Problem, Stopped
 from vlm3d_ct.log import say, warn
 from vlm3d_ct.volumes.preprocess import Preprocess
 
@@ -113,19 +113,30 @@ def find_cohort(config: Config) -> Cohort:
     return Cohort(tuple(training), tuple(validation))
 
 
-def prepare_cohort(cohort: Cohort, config: Config, *, workers: int) -> Cohort:
+def prepare_cohort(
+    cohort: Cohort, config: Config, *, workers: int, stopping: Callable[[], bool] = lambda: False
+) -> Cohort:
     """Bring the cache up to date, the work shared among the ranks; returns the cohort without its unusable cases.
 
     Returns when every rank is done: none starts before the data is ready, all keep the same cases.
 
     Raises:
+        Stopped: ``stopping``, asked between cases, said yes on some rank; all ranks raise it.
         DataError: a case cannot be used and `data.on_invalid` is ``error``.
     """
     preprocess = Preprocess.from_config(config.preprocess)
     cache = Cache(Path(config.data.cache_dir), preprocess.fingerprint)
     cases = (*cohort.training, *cohort.validation)
-    summary = prepare_cases(cases, preprocess, cache, workers=workers, shard=(rank() + 1, world_size()))
-    summaries = gather_objects(summary, timeout=LONGEST_PREPARATION)
+    summary: PrepareSummary | Stopped
+    try:
+        shard = (rank() + 1, world_size())
+        summary = prepare_cases(cases, preprocess, cache, workers=workers, shard=shard, stopping=stopping)
+    except Stopped as stopped:
+        summary = stopped  # the other ranks must hear of it
+    gathered = gather_objects(summary, timeout=LONGEST_PREPARATION)
+    summaries = [each for each in gathered if isinstance(each, PrepareSummary)]
+    if len(summaries) < len(gathered):
+        raise next(each for each in gathered if isinstance(each, Stopped))
     refuse_or_skip([problem for each in summaries for problem in each.problems], config)
     unusable = {(case.kind, case.case_id) for each in summaries for case in each.unusable}
     training, validation = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import atexit
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -151,8 +151,8 @@ class _MicroBatches(Dataset[Batch | SlotBatch | DataError]):
             return self.dataset[key]
 
 
-def training_loader(dataset: CaseDataset, order: MicroBatchOrder, config: Config) -> Iterator[Batch]:
-    """This rank's micro-batches from the order's first step to the end of the run.
+def training_loader(dataset: CaseDataset, order: MicroBatchOrder, config: Config) -> Generator[Batch, None, None]:
+    """This rank's micro-batches from the order's first step to the end of the run; closing it ends the workers.
 
     Raises:
         ConfigError: the machine's shared memory cannot hold what the workers read ahead.
@@ -206,7 +206,7 @@ def _as_it_is(item: Any) -> Any:
 
 def _leave_signals_to_the_run(_worker: int) -> None:
     """Ctrl-C or a cluster's SIGTERM reach every process of a run; a worker ends when the run lets it."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from math import prod
@@ -17,9 +17,8 @@ from vlm3d_ct.data.cache import Cache
 from vlm3d_ct.data.case import Case
 from vlm3d_ct.data.cluster import dask_cluster
 from vlm3d_ct.data.load import load_and_preprocess
-from vlm3d_ct.data.stopping import stopped_by_signals
 from vlm3d_ct.data.workers import map_cases
-from vlm3d_ct.errors import ConfigError, DataError, Problem
+from vlm3d_ct.errors import ConfigError, DataError, Problem, Stopped
 from vlm3d_ct.log import format_seconds, progress, say
 from vlm3d_ct.seeding import random_stream
 from vlm3d_ct.volumes.preprocess import Preprocess
@@ -30,7 +29,7 @@ SURVEY_THREADS = 16
 """Entries looked at side by side: on a shared disk each look is a wait."""
 
 Task = Callable[[Case], float]
-Results = Iterator[tuple[Case, float | DataError]]
+Results = Generator[tuple[Case, float | DataError], None, None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +74,7 @@ def prepare_cases(
     workers: int,
     shard: tuple[int, int] = (1, 1),
     dask: str | None = None,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> PrepareSummary:
     """Bring the cache up to date for these cases; those that are current are left as they are.
 
@@ -85,16 +85,17 @@ def prepare_cases(
         workers: processes; 0 runs in this one.
         shard: (i, n) takes every n-th case from the i-th on, i in 1..n, so that n machines share the work.
         dask: address of a scheduler whose workers do the work instead of ``workers``.
+        stopping: asked between cases; once it says yes no further case is begun.
 
     Raises:
         ConfigError: the shard does not exist, the disk is too small or refuses, or there is no such cluster.
-        Stopped: a signal asked for it; what is prepared stays.
+        Stopped: ``stopping`` said yes; what is prepared stays.
     """
     index, count = shard
     if not 1 <= index <= count:
         raise ConfigError(f"--shard {index}/{count}: give I/N with I in 1..N.")
     task = partial(prepare_case, preprocess=preprocess, cache=cache)
-    with stopped_by_signals("preparing"), ExitStack() as stack:
+    with ExitStack() as stack:
         cache.remove_stray_files()
         with ThreadPoolExecutor(SURVEY_THREADS) as threads:
             states = list(threads.map(partial(_look_at, cache=cache), cases))
@@ -102,9 +103,9 @@ def prepare_cases(
         own = states[index - 1 :: count]
         missing = [state for state in own if not state.current]
         if dask is None or not missing:
-            return _run(own, missing, lambda todo: map_cases(task, todo, workers), workers)
+            return _run(own, missing, lambda todo: map_cases(task, todo, workers), workers, stopping)
         cluster = stack.enter_context(dask_cluster(dask))
-        return _run(own, missing, lambda todo: cluster.map_cases(task, todo), cluster.workers)
+        return _run(own, missing, lambda todo: cluster.map_cases(task, todo), cluster.workers, stopping)
 
 
 def prepare_case(case: Case, *, preprocess: Preprocess, cache: Cache) -> float:
@@ -132,7 +133,11 @@ def _look_at(case: Case, *, cache: Cache) -> _State:
 
 
 def _run(
-    own: Sequence[_State], missing: Sequence[_State], run: Callable[[Sequence[Case]], Results], workers: int
+    own: Sequence[_State],
+    missing: Sequence[_State],
+    run: Callable[[Sequence[Case]], Results],
+    workers: int,
+    stopping: Callable[[], bool],
 ) -> PrepareSummary:
     # mixed, so that large and small cases, volumes and slices, come evenly: the first ones then speak for all
     mixed = [missing[i] for i in random_stream("prepare", len(missing)).permutation(len(missing))]
@@ -140,8 +145,12 @@ def _run(
     place = {key: number for number, key in enumerate((state.case.kind, state.case.case_id) for state in own)}
     first, left, seen_bytes, seen_s = max(1, workers), sum(nbytes.values()), 0, 0.0
     faults: list[tuple[Case, DataError]] = []
-    with progress("Preparing", total=len(own), initial=len(own) - len(missing)) as ticker:
-        for done, (case, result) in enumerate(run([state.case for state in mixed]), 1):
+    with (
+        progress("Preparing", total=len(own), initial=len(own) - len(missing)) as ticker,
+        closing(run([state.case for state in mixed])) as results,
+    ):
+        _stop_if(stopping)
+        for done, (case, result) in enumerate(results, 1):
             size = nbytes[case.kind, case.case_id]
             left -= size
             if isinstance(result, DataError):
@@ -152,11 +161,17 @@ def _run(
                 seconds = seen_s / seen_bytes * left / first
                 say(f"It takes about {format_seconds(seconds)} more, {first} cases at a time (measured on {done}).")
             ticker.advance()
+            _stop_if(stopping)
     return PrepareSummary(
         prepared=len(missing) - len(faults),
         already=len(own) - len(missing),
         left_out=tuple(sorted(faults, key=lambda item: place[item[0].kind, item[0].case_id])),
     )
+
+
+def _stop_if(stopping: Callable[[], bool]) -> None:
+    if stopping():
+        raise Stopped("stopped while preparing; start the same command again to continue.")
 
 
 def _announce(states: Sequence[_State], preprocess: Preprocess, root: Path) -> None:

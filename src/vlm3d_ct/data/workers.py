@@ -21,7 +21,9 @@ from vlm3d_ct.volumes.faults import fault
 R = TypeVar("R")
 
 
-def map_cases(task: Callable[[Case], R], cases: Iterable[Case], workers: int) -> Iterator[tuple[Case, R | DataError]]:
+def map_cases(
+    task: Callable[[Case], R], cases: Iterable[Case], workers: int
+) -> Generator[tuple[Case, R | DataError], None, None]:
     """Yield each case with the task's result, or with the `DataError` that it raised, in order of completion.
 
     If a worker dies (killed for memory, a crash in a library), the cases it may have been at are tried again one by

@@ -15,7 +15,7 @@ from vlm3d_ct.errors import DataError, Problem
 MAX_LOG_BYTES = 256 << 20
 
 Kind = Literal["train", "validation"]
-KINDS = ("train", "validation", "system")
+KINDS = ("train", "validation", "system", "skipped")
 """What a run logs; the rows of the last are about the machine and are not read."""
 
 

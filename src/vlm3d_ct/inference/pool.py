@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from math import prod
@@ -19,6 +19,7 @@ from vlm3d_ct.data.case import Case
 from vlm3d_ct.data.dataset import CaseDataset, evaluation_batches
 from vlm3d_ct.distributed import gather_objects, rank, world_size
 from vlm3d_ct.embeddings import NO_TEXT_GROUP, EmbeddingKey, EmbeddingSet, EmbeddingStore
+from vlm3d_ct.errors import Stopped
 from vlm3d_ct.inference.device import autocast_for_inference, model_input, one_thread_each, to_numpy
 from vlm3d_ct.inference.encoder import Encoder
 from vlm3d_ct.log import progress, say
@@ -38,12 +39,17 @@ def embed_cases(
     device: torch.device,
     provenance: dict[str, str],
     masks: MaskUse = "given",
+    *,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> EmbeddingSet:
     """Embed all cases of a data set, shared among the ranks; every rank gets all of them, in the data set's order.
 
     The ranks share whole batches, and on a CPU every batch is embedded by one thread (several batches at a time): the
     embeddings are the same to the bit whatever the number of ranks and threads. The cases are prepared already. The
     model is put into evaluation mode and back.
+
+    Raises:
+        Stopped: ``stopping``, asked between batches, said yes on some rank; all ranks raise it.
     """
     was_training = model.training
     model.eval()
@@ -63,11 +69,15 @@ def embed_cases(
         ThreadPoolExecutor(threads) as pool,
     ):
         for group in range(0, len(own), threads):
+            if stopping():
+                break
             numbers = own[group : group + threads]
             for part in pool.map(embed, list(evaluation_batches(dataset, numbers))):
                 parts.append(part)
                 ticker.advance(len(part[0]))
     model.train(was_training)
+    if any(gather_objects(stopping())):
+        raise Stopped("stopped while embedding cases.")
     gathered = gather_objects(([number for numbers in own for number in numbers], parts))
     order = np.argsort(np.concatenate([np.array(numbers, np.int64) for numbers, _ in gathered]))
     columns = [np.concatenate(column)[order] for column in zip(*(p for _, each in gathered for p in each), strict=True)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, TextIO
 
@@ -39,6 +39,12 @@ class Recorder:
         self._file.flush()
         for name, value in values.items():
             self._writer.add_scalar(f"{kind}/{name}", value, step)
+
+    def record_skip(self, step: int, epoch: float, cause: str, case_ids: Sequence[str]) -> None:
+        """Append to the JSON lines that a step was skipped, why, and the cases that are suspected."""
+        row = {"step": step, "epoch": round(epoch, 4), "kind": "skipped", "cause": cause, "cases": list(case_ids)}
+        self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
 
     def close(self) -> None:
         """Flush both."""

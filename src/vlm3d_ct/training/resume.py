@@ -26,6 +26,7 @@ HARMLESS = {
     "training.keep_best",
     "training.keep_last",
     "training.max_nonfinite_steps",
+    "training.timeout_minutes",
     "training.gradient_checkpointing",
     "text.gradient_checkpointing",
     "text.name_or_path",

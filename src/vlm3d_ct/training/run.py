@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from vlm3d_ct.data.begun import read_begun, write_begun
 from vlm3d_ct.data.cohort import Cohort, find_cohort, prepare_cohort
 from vlm3d_ct.data.dataset import CaseDataset, open_cache
 from vlm3d_ct.distributed import pick_device, process_group, rank, world_size
-from vlm3d_ct.errors import ConfigError
+from vlm3d_ct.errors import ConfigError, Stopped
 from vlm3d_ct.inference import load_weights, read_text_side
 from vlm3d_ct.log import say
 from vlm3d_ct.models import Built, build, rebuild
@@ -20,6 +21,7 @@ from vlm3d_ct.seeding import derive_seed
 from vlm3d_ct.text.regions import load_region_table
 from vlm3d_ct.text.tokenize import ReportTokenizer, train_small_tokenizer
 from vlm3d_ct.training.resume import Start, check_same_run, find_start
+from vlm3d_ct.training.stop import StopRequest, clear_stopped, mark_stopped, stop_on_signals
 from vlm3d_ct.training.trainer import RunFacts, Trainer, Validate
 
 MakeValidate = Callable[[Config, CaseDataset, torch.device], Validate]
@@ -37,25 +39,45 @@ def train(config: Config, output_dir: Path, resume: Path | None, make_validate: 
 
     Raises:
         ConfigError, DataError, CheckpointError: nothing was trained.
-        Stopped: a signal asked for it.
+        Stopped: a signal asked for it; what the run has done so far is kept, and `STOPPED_FILE` says so.
     """
     device = pick_device()
-    with process_group(device):
-        start = find_start(config, output_dir, resume)
-        found = _found_cases(config, start)
-        cohort = prepare_cohort(found, config, workers=config.data.num_workers)
-        _check_precision(config, device)
-        built = _build(config, cohort, start)
-        trainer = _trainer(config, built, cohort, start, output_dir, device, make_validate)
-        if start.continues and start.content is not None:
-            check_same_run(start, config, cohort.identity, step_batch(config))
-            trainer.restore(start.content)
-        _announce(config, built, cohort, trainer, device)
-        output_dir.mkdir(parents=True, exist_ok=True)
-        if rank() == 0:
-            write_begun(output_dir, cohort.training, cohort.validation)
-        trainer.run(output_dir.parent / "tensorboard" / output_dir.name)
-        say(f"done: {output_dir}")
+    timeout = timedelta(minutes=config.training.timeout_minutes)
+    with stop_on_signals() as stop, process_group(device, timeout):
+        try:
+            _train(config, output_dir, resume, make_validate, device, stop)
+        except Stopped as stopped:
+            if rank() == 0:
+                mark_stopped(output_dir, str(stopped))
+            raise
+
+
+def _train(
+    config: Config,
+    output_dir: Path,
+    resume: Path | None,
+    make_validate: MakeValidate,
+    device: torch.device,
+    stop: StopRequest,
+) -> None:
+    if rank() == 0:
+        clear_stopped(output_dir)
+    start = find_start(config, output_dir, resume)
+    cohort = prepare_cohort(
+        _found_cases(config, start), config, workers=config.data.num_workers, stopping=lambda: bool(stop)
+    )
+    _check_precision(config, device)
+    built = _build(config, cohort, start)
+    trainer = _trainer(config, built, cohort, start, output_dir, device, make_validate)
+    if start.continues and start.content is not None:
+        check_same_run(start, config, cohort.identity, step_batch(config))
+        trainer.restore(start.content)
+    _announce(config, built, cohort, trainer, device)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    if rank() == 0:
+        write_begun(output_dir, cohort.training, cohort.validation)
+    trainer.run(output_dir.parent / "tensorboard" / output_dir.name, stop)
+    say(f"done: {output_dir}")
 
 
 def _found_cases(config: Config, start: Start) -> Cohort:

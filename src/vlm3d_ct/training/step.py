@@ -70,13 +70,13 @@ def backward(
     occupancy_factor = objective.config.occupancy_weight * world_size() / num_masks  # replicate() averages over ranks
 
     if len(micro_batches) == 1:
-        embedded, occupancy_sum = _embed(model, micro_batches[0], precision)
+        embedded, occupancy_sum = embed(model, micro_batches[0], precision)
         losses = objective(*(gather_with_gradient(part) for part in embedded.tensors()), mentions, groups)
         ((losses.total + occupancy_factor * occupancy_sum) * loss_scale).backward()
         return _report(losses, occupancy_sum.detach(), num_masks, objective)
 
     with torch.no_grad():
-        first_pass = [_embed(model, micro, precision)[0].tensors() for micro in micro_batches]
+        first_pass = [embed(model, micro, precision)[0].tensors() for micro in micro_batches]
     cached = [torch.cat(parts).requires_grad_() for parts in zip(*first_pass, strict=True)]
     losses = objective(*(gather_with_gradient(part) for part in cached), mentions, groups)
     (losses.total * loss_scale).backward()
@@ -85,7 +85,7 @@ def backward(
     for i, micro in enumerate(micro_batches):
         last = i == len(micro_batches) - 1
         with nullcontext() if last or world_size() == 1 else model.no_sync():  # type: ignore[operator]
-            embedded, occupancy_sum = _embed(model, micro, precision)
+            embedded, occupancy_sum = embed(model, micro, precision)
             end = start + len(micro.mentions)
             passed_on = [part.grad[start:end] for part in cached if part.grad is not None]
             auxiliary = occupancy_factor * occupancy_sum * loss_scale
@@ -95,8 +95,14 @@ def backward(
     return _report(losses, occupancy_total, num_masks, objective)
 
 
-def _embed(model: nn.Module, micro: MicroBatch, precision: str) -> tuple[Representations, Float[Tensor, ""]]:
-    """Representations and summed occupancy loss; dropout depends on the micro-batch's seed only."""
+def embed(model: nn.Module, micro: MicroBatch, precision: str) -> tuple[Representations, Float[Tensor, ""]]:
+    """Representations and summed occupancy loss; dropout depends on the micro-batch's seed only.
+
+    Args:
+        model: the dual encoder, possibly replicated over ranks.
+        micro: what to embed.
+        precision: of the autocast.
+    """
     device = micro.mentions.device
     torch.manual_seed(micro.seed)
     dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[precision]
@@ -133,6 +139,10 @@ class Update:
         """What the loss is to be multiplied with (1 without fp16)."""
         # `scale`, not `get_scale`: only the former makes a new scaler ready for `unscale_`
         return self.scaler.scale(torch.ones((), device=self.parameters[0].device))
+
+    def is_calibrating(self) -> bool:
+        """Whether the fp16 scaler can still give way: a gradient that only overflowed fits after some halvings."""
+        return self.scaler.is_enabled() and self.scaler.get_scale() >= 1.0
 
     def __call__(self, learning_rate: float) -> tuple[float, bool]:
         """Take the step.

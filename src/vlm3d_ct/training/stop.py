@@ -1,13 +1,20 @@
-"""Signals as a request to stop at the end of the step."""
+"""Signals as a request to stop, and the file that tells a job script that a run stopped and can go on."""
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+from vlm3d_ct.volumes.atomic import write_atomically
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+"""SIGTERM: launchers and clusters; SIGINT: the keyboard; SIGHUP: a closed terminal; SIGUSR1: Slurm's ``--signal``."""
+STOPPED_FILE = "stopped"
+"""In the run's folder while it is stopped and can be continued. A launcher of several ranks turns their exit code 4
+into its own 1, so that a job script cannot tell a stop from a failure by the code."""
 
 
 class StopRequest:
@@ -19,13 +26,18 @@ class StopRequest:
     def __bool__(self) -> bool:
         return self.signal_name is not None
 
+    @property
+    def reason(self) -> str:
+        """Who asked, for a message; on a rank that agreed with others without a signal of its own, those."""
+        return self.signal_name or "a signal on another rank"
+
     def _remember(self, number: int, _frame: FrameType | None) -> None:
         self.signal_name = self.signal_name or signal.Signals(number).name
 
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """SIGTERM, SIGINT and SIGHUP set the request while the context lasts; the old handlers come back after it."""
+    """`SIGNALS` set the request while the context lasts; the old handlers come back after it."""
     request = StopRequest()
     before = {number: signal.signal(number, request._remember) for number in SIGNALS}
     try:
@@ -33,3 +45,14 @@ def stop_on_signals() -> Iterator[StopRequest]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def mark_stopped(output_dir: Path, message: str) -> None:
+    """Leave the file `STOPPED_FILE` with the message that the run ended with."""
+    output_dir.mkdir(parents=True, exist_ok=True)
+    write_atomically(output_dir / STOPPED_FILE, [f"{message}\n".encode()])
+
+
+def clear_stopped(output_dir: Path) -> None:
+    """Remove the file: the run goes on."""
+    (output_dir / STOPPED_FILE).unlink(missing_ok=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,23 +14,27 @@ from vlm3d_ct.config import Config, config_to_mapping
 from vlm3d_ct.data.batch import Batch
 from vlm3d_ct.data.dataset import CaseDataset, training_loader
 from vlm3d_ct.data.order import MicroBatchOrder
-from vlm3d_ct.distributed import any_rank, barrier, gather_objects, rank, replicate, sum_over_ranks, world_size
+from vlm3d_ct.distributed import any_rank, barrier, rank, replicate, sum_over_ranks, world_size
 from vlm3d_ct.errors import DataError, Problem, Stopped
 from vlm3d_ct.inference import model_input
-from vlm3d_ct.log import Ticker, progress, say
+from vlm3d_ct.log import Ticker, progress, say, warn
 from vlm3d_ct.models import Built, VisionLanguageModel
 from vlm3d_ct.objectives import ContrastiveObjective
 from vlm3d_ct.seeding import derive_seed
 from vlm3d_ct.training.keeper import Keeper
+from vlm3d_ct.training.nonfinite import Skip, explain_skip
 from vlm3d_ct.training.optimizer import build_optimizer
 from vlm3d_ct.training.recorder import Recorder
 from vlm3d_ct.training.schedule import learning_rate
 from vlm3d_ct.training.step import MicroBatch, StepLosses, Update, backward
-from vlm3d_ct.training.stop import StopRequest, stop_on_signals
+from vlm3d_ct.training.stop import StopRequest
 from vlm3d_ct.training.system import system_metrics
 
-Validate = Callable[[VisionLanguageModel], Mapping[str, float]]
-"""Scores of the model, the same on every rank; the entry ``score`` (higher is better) chooses the best checkpoint."""
+Stopping = Callable[[], bool]
+"""Whether this rank was asked to stop."""
+Validate = Callable[[VisionLanguageModel, Stopping], Mapping[str, float]]
+"""Scores of the model, the same on every rank; the entry ``score`` (higher is better) chooses the best checkpoint.
+Raises `Stopped` on all ranks together soon after one of them was asked to stop."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,7 @@ class Trainer:
         self.keeper = Keeper(output_dir, config.training.keep_best, config.training.keep_last)
         self.step = 0
         self.skipped_in_a_row = 0
+        self._validated_step = 0
         self._last_loss = ""
 
     def order(self) -> MicroBatchOrder:
@@ -97,11 +102,17 @@ class Trainer:
         self.optimizer.load_state_dict(content["optimizer"])
         self.scaler.load_state_dict(content["scaler"])
         self.step, self.skipped_in_a_row = content["step"], content["skipped_in_a_row"]
+        scored = [entry["step"] for entry in content["kept"] if entry["score"] is not None]
+        self._validated_step = max(scored, default=0)
         if rank() == 0:
             self.keeper.restore(content)
 
-    def run(self, tensorboard_dir: Path) -> None:
+    def run(self, tensorboard_dir: Path, stop: StopRequest) -> None:
         """Train to the end, validating and saving on the way.
+
+        Args:
+            tensorboard_dir: for the event files.
+            stop: looked at after every step and within a validation.
 
         Raises:
             Stopped: a signal asked for it; the checkpoint is written.
@@ -113,11 +124,13 @@ class Trainer:
         batches = training_loader(self.dataset, order, self.config)
         self.built.model.train()  # transformers hands BERT over in evaluation mode
         try:
-            with stop_on_signals() as stop, progress(self.config.stage, total, initial=self.step) as ticker:
+            with progress(self.config.stage, total, initial=self.step) as ticker:
+                self._between_steps(order.steps_per_epoch, total, recorder, stop, saved=True)
                 while self.step < total:
                     self._one_step(batches, order.steps_per_epoch, total, recorder, ticker)
-                    self._after_step(order.steps_per_epoch, total, recorder, stop)
+                    self._between_steps(order.steps_per_epoch, total, recorder, stop, saved=False)
         finally:
+            batches.close()  # its workers end now, not when a traceback lets go of them
             if recorder is not None:
                 recorder.close()
 
@@ -147,7 +160,6 @@ class Trainer:
             self.objective.logit_scale.grad = sum_over_ranks(self.objective.logit_scale.grad) / world_size()
         norm, taken = self.update(rate)
         self.objective.limit_scale()
-        self.skipped_in_a_row = 0 if taken else self.skipped_in_a_row + 1
         self.step += 1
         took = time.perf_counter() - start
         epoch = self.step / steps_per_epoch
@@ -156,9 +168,36 @@ class Trainer:
             pairs = training.batch_size * training.accumulation_steps * world_size()
             recorder.record("system", self.step, epoch, system_metrics(self.device, took, waited, pairs))
         ticker.advance(note=f"epoch {epoch:.1f}/{training.num_epochs}" + self._loss_note(losses))
+        if taken:
+            self.skipped_in_a_row = 0
+        else:
+            self._after_skip(micro_batches, [batch.case_ids for batch in loaded], losses, recorder, epoch)
+
+    def _after_skip(
+        self,
+        micro_batches: Sequence[MicroBatch],
+        case_ids: Sequence[Sequence[str]],
+        losses: StepLosses,
+        recorder: Recorder | None,
+        epoch: float,
+    ) -> None:
+        """Say why a step was skipped and what is suspected; give up after too many."""
+        training = self.config.training
+        if not any_rank(not losses.total.isfinite(), self.device) and self.update.is_calibrating():
+            # nothing is wrong: the scaled gradient was too large for fp16, and the scale has been halved
+            if recorder is not None:
+                recorder.record_skip(self.step, epoch, "overflow", [])
+            return
+        self.skipped_in_a_row += 1
+        skip = explain_skip(self.model, micro_batches, case_ids, losses, training.precision)
+        if recorder is not None:
+            recorder.record_skip(self.step, epoch, skip.cause, skip.case_ids)
+        warn(
+            f"step {self.step} was skipped on all ranks: {skip} "
+            f"({self.skipped_in_a_row} in a row; {training.max_nonfinite_steps} end the run)."
+        )
         if self.skipped_in_a_row >= training.max_nonfinite_steps:
-            own = [case for batch in loaded for case in batch.case_ids]
-            self._give_up([case for cases in gather_objects(own) for case in cases])
+            self._give_up(skip)
 
     def _loss_note(self, losses: StepLosses) -> str:
         # reading the loss waits for the device: only now and then
@@ -172,24 +211,48 @@ class Trainer:
             model_input=model_input(batch, self.config, self.dataset.table),
             mentions=batch.region_mentions,
             groups=batch.region_groups,
-            seed=derive_seed(self.config.seed, "dropout", self.step, rank(), number),
+            # counted over the whole step: two ranks draw what one rank with two micro-batches draws
+            seed=derive_seed(
+                self.config.seed, "dropout", self.step, rank() * self.config.training.accumulation_steps + number
+            ),
         )
 
-    def _after_step(self, steps_per_epoch: int, total: int, recorder: Recorder | None, stop: StopRequest) -> None:
+    def _between_steps(
+        self, steps_per_epoch: int, total: int, recorder: Recorder | None, stop: StopRequest, *, saved: bool
+    ) -> None:
+        """Stop if asked to, or validate and save where it is due; a continued run makes up for what a stop prevented.
+
+        Args:
+            steps_per_epoch: of the run.
+            total: steps of the run.
+            recorder: on rank 0.
+            stop: the request.
+            saved: whether there is nothing new since the last checkpoint.
+        """
         epoch, into_epoch = divmod(self.step, steps_per_epoch)
-        finished, saved = self.step == total, False
-        if into_epoch == 0 and (finished or epoch % self.config.training.val_interval == 0):
-            scores = self.validate(self.built.model)
-            if recorder is not None:
-                recorder.record("validation", self.step, float(epoch), scores)
-            say(f"epoch {epoch}: " + ", ".join(f"{name} {value:.3f}" for name, value in scores.items()))
-            self.save(scores["score"])
-            saved = True
-        if any_rank(bool(stop), self.device) and not finished:
+        finished = self.step == total
+        at_validation = (
+            self.step > 0 and into_epoch == 0 and (finished or epoch % self.config.training.val_interval == 0)
+        )
+        due = at_validation and self._validated_step != self.step
+        interrupted = any_rank(bool(stop), self.device) and (due or not finished)
+        if due and not interrupted:
+            try:
+                scores = self.validate(self.built.model, lambda: bool(stop))
+            except Stopped:
+                interrupted = True
+            else:
+                if recorder is not None:
+                    recorder.record("validation", self.step, float(epoch), scores)
+                say(f"epoch {epoch}: " + ", ".join(f"{name} {value:.3f}" for name, value in scores.items()))
+                self._validated_step = self.step
+                self.save(scores["score"])
+                saved = True
+                interrupted = any_rank(bool(stop), self.device) and not finished
+        if interrupted:
             if not saved:
                 self.save(None)
-            name = stop.signal_name or "a signal on another rank"
-            raise Stopped(f"stopped by {name} after step {self.step}; start the same command again to continue.")
+            raise Stopped(f"stopped by {stop.reason} after step {self.step}; start the same command again to continue.")
 
     def save(self, score: float | None) -> None:
         """Write a checkpoint of the current step; rank 0 writes, all wait."""
@@ -217,7 +280,7 @@ class Trainer:
         training = self.config.training
         return training.batch_size * training.accumulation_steps * world_size()
 
-    def _give_up(self, case_ids: list[str]) -> None:
+    def _give_up(self, skip: Skip) -> None:
         raise DataError(
             Problem(
                 code="not-finite",
@@ -225,7 +288,7 @@ class Trainer:
                 field="gradient",
                 value="NaN or infinite",
                 message=f"{self.skipped_in_a_row} steps in a row had no finite gradient and were skipped; "
-                f"cases of the last one: {', '.join(case_ids)}.",
+                f"cases of the last one: {', '.join(skip.case_ids)}; {skip.cause} not finite.",
                 remedy="Look at these cases with `vlm3d-ct verify`, lower training.lr, or use --bf16.",
             )
         )

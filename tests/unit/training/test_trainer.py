@@ -7,18 +7,21 @@ import os
 import signal
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from tiny import tiny_config
 from vlm3d_ct.checkpoint import load_checkpoint
+from vlm3d_ct.cli.train import make_validate
 from vlm3d_ct.config import Config
 from vlm3d_ct.data.dataset import CaseDataset
 from vlm3d_ct.errors import ConfigError, DataError, Stopped
 from vlm3d_ct.models import VisionLanguageModel
 from vlm3d_ct.training.run import train
-from vlm3d_ct.training.trainer import Validate
+from vlm3d_ct.training.stop import STOPPED_FILE
+from vlm3d_ct.training.trainer import Stopping, Validate
 
 
 def config_of(phantom_data: tuple[str, ...], *overrides: str) -> Config:
@@ -40,7 +43,7 @@ class Scores:
         self.patients = {case.patient_id for case in dataset.cases}
         assert {case.kind for case in dataset.cases} == {"volume"}
 
-        def validate(model: VisionLanguageModel) -> Mapping[str, float]:
+        def validate(model: VisionLanguageModel, _stopping: Stopping) -> Mapping[str, float]:
             self.called += 1
             if self.interrupt:
                 os.kill(os.getpid(), signal.SIGTERM)
@@ -49,7 +52,7 @@ class Scores:
         return validate
 
 
-def records(folder: Path, kind: str) -> list[dict[str, float]]:
+def records(folder: Path, kind: str) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [line for line in lines if line["kind"] == kind]
 
@@ -94,14 +97,65 @@ def test_a_signal_stops_the_run_after_the_step_with_a_checkpoint(phantom_data: t
     assert (tmp_path / "run" / "checkpoint_best.pth").exists()
 
 
-def test_a_run_that_has_diverged_gives_up_and_names_the_cases(phantom_data: tuple[str, ...], tmp_path: Path):
+def test_a_run_that_has_diverged_gives_up_and_names_the_cases(
+    phantom_data: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     config = config_of(phantom_data, "training.lr=1e30", "training.max_nonfinite_steps=3", "training.warmup_epochs=0")
     with pytest.raises(DataError) as caught:
         train(config, tmp_path / "run", None, Scores(0.5))
     (problem,) = caught.value.problems
     assert problem.code == "not-finite"
+    skipped = records(tmp_path / "run", "skipped")
+    assert len(skipped) == 3
+    assert ", ".join(skipped[-1]["cases"]) in problem.message
+    said = capsys.readouterr().err
+    for number, row in enumerate(skipped, 1):
+        assert f"warning: step {row['step']} was skipped on all ranks: " in said
+        assert f"({number} in a row; 3 end the run)" in said
     assert problem.message.startswith("3 steps in a row had no finite gradient and were skipped; cases of the last one")
     assert problem.message.count("train_") + problem.message.count("_1_") >= 6
+
+
+def test_a_scaler_that_finds_its_scale_is_logged_and_not_warned_of(
+    phantom_data: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    config = config_of(phantom_data, "training.num_epochs=1", "training.precision=fp16", "objective.global_weight=1000")
+    train(config, tmp_path / "run", None, Scores(0.5))
+    rows = records(tmp_path / "run", "skipped")
+    assert rows
+    assert all((row["cause"], row["cases"]) == ("overflow", []) for row in rows)
+    content = load_checkpoint(tmp_path / "run" / "checkpoint_last.pth")
+    assert (content["skipped_in_a_row"], content["scaler"]["scale"]) == (0, 65536 / 2 ** len(rows))
+    assert "skipped" not in capsys.readouterr().err
+
+
+def interrupted_validation(config: Config, dataset: CaseDataset, device: torch.device) -> Validate:
+    """The command's own validation, which a signal reaches when it begins."""
+    validate = make_validate(config, dataset, device)
+
+    def interrupted(model: VisionLanguageModel, stopping: Stopping) -> Mapping[str, float]:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        return validate(model, stopping)
+
+    return interrupted
+
+
+@pytest.mark.parametrize("step", [10, 15])
+def test_a_validation_that_a_signal_ends_is_made_up_for(step: int, phantom_data: tuple[str, ...], tmp_path: Path):
+    config = config_of(phantom_data, "training.val_interval=2" if step == 10 else "training.val_interval=3")
+    train(config, tmp_path / "straight", None, make_validate)
+    out = tmp_path / "run"
+    with pytest.raises(Stopped, match=f"stopped by SIGUSR1 after step {step}; start the same command again"):
+        train(config, out, None, interrupted_validation)
+    assert load_checkpoint(out / "checkpoint_last.pth")["kept"] == [{"step": step, "score": None}]
+    assert records(out, "validation") == []
+    assert f"stopped by SIGUSR1 after step {step}" in (out / STOPPED_FILE).read_text()
+    train(config, out, None, make_validate)
+    assert not (out / STOPPED_FILE).exists()
+    assert records(out, "validation") == records(tmp_path / "straight", "validation")
+    ends = [load_checkpoint(folder / "checkpoint_last.pth") for folder in (out, tmp_path / "straight")]
+    assert ends[0]["kept"] == ends[1]["kept"]
+    assert all(torch.equal(ends[0]["model"][name], tensor) for name, tensor in ends[1]["model"].items())
 
 
 def test_a_finished_run_started_again_does_nothing(
@@ -149,7 +203,7 @@ def test_a_pretrained_bert_trains_with_its_dropout_from_the_first_step(
     )
 
     def make_validate(_config: Config, _dataset: CaseDataset, _device: torch.device) -> Validate:
-        def validate(model: VisionLanguageModel) -> Mapping[str, float]:
+        def validate(model: VisionLanguageModel, _stopping: Stopping) -> Mapping[str, float]:
             assert all(module.training for module in model.modules())
             return {"score": 0.0}
 
