@@ -27,6 +27,7 @@ HARMLESS = {
     "training.keep_last",
     "training.max_nonfinite_steps",
     "training.gradient_checkpointing",
+    "training.strategy",
     "text.gradient_checkpointing",
     "text.name_or_path",
     "text.revision",

@@ -14,7 +14,7 @@ from vlm3d_ct.config import Config, config_to_mapping
 from vlm3d_ct.data.batch import Batch
 from vlm3d_ct.data.dataset import CaseDataset, training_loader
 from vlm3d_ct.data.order import MicroBatchOrder
-from vlm3d_ct.distributed import any_rank, barrier, gather_objects, rank, replicate, sum_over_ranks, world_size
+from vlm3d_ct.distributed import any_rank, barrier, gather_objects, rank, sum_over_ranks, world_size
 from vlm3d_ct.errors import DataError, Problem, Stopped
 from vlm3d_ct.inference import model_input
 from vlm3d_ct.log import Ticker, progress, say
@@ -25,6 +25,8 @@ from vlm3d_ct.training.keeper import Keeper
 from vlm3d_ct.training.optimizer import build_optimizer
 from vlm3d_ct.training.recorder import Recorder
 from vlm3d_ct.training.schedule import learning_rate
+from vlm3d_ct.training.sharding import distribute, whole_model
+from vlm3d_ct.training.state import gather_state, restore_optimizer
 from vlm3d_ct.training.step import MicroBatch, StepLosses, Update, backward
 from vlm3d_ct.training.stop import StopRequest, stop_on_signals
 from vlm3d_ct.training.system import system_metrics
@@ -61,7 +63,7 @@ class Trainer:
     ):
         self.config, self.built, self.dataset, self.facts = config, built, dataset, facts
         self.output_dir, self.device, self.validate = output_dir, device, validate
-        self.model = replicate(built.model, device)
+        self.model = distribute(built.model, config, device)
         self.objective = ContrastiveObjective(config.objective).to(device)
         self.optimizer = build_optimizer((built.model, self.objective), config.training)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.training.precision == "fp16")
@@ -94,7 +96,7 @@ class Trainer:
     def restore(self, content: dict[str, Any]) -> None:
         """Take up a checkpoint of this very run (the weights are loaded already)."""
         self.objective.load_state_dict(content["objective"])
-        self.optimizer.load_state_dict(content["optimizer"])
+        restore_optimizer(self.optimizer, content["optimizer"])
         self.scaler.load_state_dict(content["scaler"])
         self.step, self.skipped_in_a_row = content["step"], content["skipped_in_a_row"]
         if rank() == 0:
@@ -179,7 +181,7 @@ class Trainer:
         epoch, into_epoch = divmod(self.step, steps_per_epoch)
         finished, saved = self.step == total, False
         if into_epoch == 0 and (finished or epoch % self.config.training.val_interval == 0):
-            scores = self.validate(self.built.model)
+            scores = self.validate(whole_model(self.model, self.built, self.config, self.device))
             if recorder is not None:
                 recorder.record("validation", self.step, float(epoch), scores)
             say(f"epoch {epoch}: " + ", ".join(f"{name} {value:.3f}" for name, value in scores.items()))
@@ -193,16 +195,16 @@ class Trainer:
 
     def save(self, score: float | None) -> None:
         """Write a checkpoint of the current step; rank 0 writes, all wait."""
+        gathered = gather_state(self.built.model, self.optimizer)
         if rank() == 0:
             content = {
+                **gathered,
                 "stage": self.config.stage,
                 "step": self.step,
                 "skipped_in_a_row": self.skipped_in_a_row,
                 "step_batch": self._step_batch(),
                 "config": config_to_mapping(self.config),
-                "model": self.built.model.state_dict(),
                 "objective": self.objective.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
                 "scaler": self.scaler.state_dict(),
                 "tokenizer_json": self.built.tokenizer_json,
                 "bert_json": self.built.bert_json,
