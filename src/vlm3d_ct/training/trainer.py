@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from vlm3d_ct.log import Ticker, progress, say
 from vlm3d_ct.models import Built, VisionLanguageModel
 from vlm3d_ct.objectives import ContrastiveObjective
 from vlm3d_ct.seeding import derive_seed
+from vlm3d_ct.training.account import Account
 from vlm3d_ct.training.keeper import Keeper
 from vlm3d_ct.training.optimizer import build_optimizer
 from vlm3d_ct.training.recorder import Recorder
@@ -30,6 +31,7 @@ from vlm3d_ct.training.state import gather_state, restore_optimizer
 from vlm3d_ct.training.step import MicroBatch, StepLosses, Update, backward
 from vlm3d_ct.training.stop import StopRequest, stop_on_signals
 from vlm3d_ct.training.system import system_metrics
+from vlm3d_ct.training.totals import Totals
 
 Validate = Callable[[VisionLanguageModel], Mapping[str, float]]
 """Scores of the model, the same on every rank; the entry ``score`` (higher is better) chooses the best checkpoint."""
@@ -76,6 +78,13 @@ class Trainer:
         self.keeper = Keeper(output_dir, config.training.keep_best, config.training.keep_last)
         self.step = 0
         self.skipped_in_a_row = 0
+        self.account = Account(
+            config,
+            built.model,
+            self.objective,
+            steps_per_epoch=self.order().steps_per_epoch,
+            pairs=self._step_batch(),
+        )
         self._last_loss = ""
 
     def order(self) -> MicroBatchOrder:
@@ -99,6 +108,7 @@ class Trainer:
         restore_optimizer(self.optimizer, content["optimizer"])
         self.scaler.load_state_dict(content["scaler"])
         self.step, self.skipped_in_a_row = content["step"], content["skipped_in_a_row"]
+        self.account.totals = Totals(**content["totals"])
         if rank() == 0:
             self.keeper.restore(content)
 
@@ -111,6 +121,7 @@ class Trainer:
         """
         order = self.order()
         total = self.config.training.num_epochs * order.steps_per_epoch
+        first_step = self.step
         recorder = Recorder(self.output_dir, tensorboard_dir, self.step) if rank() == 0 else None
         batches = training_loader(self.dataset, order, self.config)
         self.built.model.train()  # transformers hands BERT over in evaluation mode
@@ -122,6 +133,8 @@ class Trainer:
         finally:
             if recorder is not None:
                 recorder.close()
+        if recorder is not None and self.step > first_step:
+            self.account.finish(self.keeper.kept, self.step, self.output_dir, self.device)
 
     def _one_step(
         self, batches: Iterator[Any], steps_per_epoch: int, total: int, recorder: Recorder | None, ticker: Ticker
@@ -147,15 +160,19 @@ class Trainer:
         if world_size() > 1 and self.objective.logit_scale.grad is not None:
             # equal on all ranks up to rounding; averaged, so that it is equal to the bit
             self.objective.logit_scale.grad = sum_over_ranks(self.objective.logit_scale.grad) / world_size()
+        logs = (self.step + 1) % training.log_interval == 0 or self.step + 1 == total
+        norms = self.account.gradient_norms(self.update.loss_scale()) if logs else {}
         norm, taken = self.update(rate)
         self.objective.limit_scale()
         self.skipped_in_a_row = 0 if taken else self.skipped_in_a_row + 1
         self.step += 1
         took = time.perf_counter() - start
+        self.account.count(took, waited, taken, total - self.step)
         epoch = self.step / steps_per_epoch
-        if recorder is not None and (self.step % training.log_interval == 0 or self.step == total):
-            recorder.record("train", self.step, epoch, _train_metrics(losses, rate, norm, self.objective))
-            pairs = training.batch_size * training.accumulation_steps * world_size()
+        if recorder is not None and logs:
+            metrics = _train_metrics(losses, rate, norm, self.objective) | norms | self.account.observe(self.step)
+            recorder.record("train", self.step, epoch, metrics)
+            pairs = self._step_batch()
             recorder.record("system", self.step, epoch, system_metrics(self.device, took, waited, pairs))
         ticker.advance(note=f"epoch {epoch:.1f}/{training.num_epochs}" + self._loss_note(losses))
         if self.skipped_in_a_row >= training.max_nonfinite_steps:
@@ -202,6 +219,7 @@ class Trainer:
                 "stage": self.config.stage,
                 "step": self.step,
                 "skipped_in_a_row": self.skipped_in_a_row,
+                "totals": asdict(self.account.totals),
                 "step_batch": self._step_batch(),
                 "config": config_to_mapping(self.config),
                 "objective": self.objective.state_dict(),
