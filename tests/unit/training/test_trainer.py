@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -89,7 +90,11 @@ def test_a_run_validates_saves_and_records_when_it_should(
     assert "1 rank x 6 pairs x 1 accumulated = 6 contrastive pairs per step, 5 negatives for each" in said
     assert "5 steps per epoch x 3 epochs = 15 steps" in said
     assert "a step of volumes of 8x32x32 with texts of 96 tokens: about 0." in said
-    assert "a checkpoint takes about 1.16 MB, at most 6 of them 6.9" in said
+    foretold = re.search(r"a checkpoint takes about ([\d.]+) MB, at most 6 of them ([\d.]+) MB", said)
+    assert foretold is not None
+    size = (out / names[1]).stat().st_size / 1e6
+    assert 0.7 * size < float(foretold[1]) < size  # a tiny model's file is names and tokenizer, too
+    assert float(foretold[2]) == pytest.approx(6 * float(foretold[1]), rel=0.01)
     assert "15 steps of 6 pairs, in" in said
     assert f"best score 0.700: {out}/{names[0]}" in said
 
