@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -106,3 +107,58 @@ def test_derived_regions_are_scored_by_overlap_and_distance():
     dice, distance = script.scores(shifted, truth, (2.0, 1.0, 1.0))
     assert dice == pytest.approx(5 / 6)
     assert 0 < distance < 2.0
+
+
+@pytest.fixture(scope="module")
+def reference_run() -> ModuleType:
+    return load_script("reference_run")
+
+
+def write_stage(folder: Path, losses: list[float], steps_per_epoch: int) -> None:
+    """Four-digit epochs and a validation after every second epoch, as a run records them."""
+    folder.mkdir(parents=True)
+    lines = []
+    for step, loss in enumerate(losses, 1):
+        epoch = round(step / steps_per_epoch, 4)
+        row = {"loss": loss, "global_loss": loss / 2, "region_loss": None, "occupancy_loss": 0.125}
+        lines.append({"step": step, "epoch": epoch, "kind": "train", **row})
+        lines.append({"step": step, "epoch": epoch, "kind": "system", "step_seconds": 1.0})
+        if step % (2 * steps_per_epoch) == 0:
+            scores = {"image_to_text/MRR": 0.5, "score": 0.25}
+            lines.append({"step": step, "epoch": epoch, "kind": "validation", **scores})
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    summary = {"stage": "pretrain", "seed": 3, "steps": len(losses), "pairs_per_step": 16, "skipped_steps": 1}
+    best = {"best_score": 0.25, "best_checkpoint": "checkpoint_step_00000006.pth"}
+    (folder / "summary.json").write_text(json.dumps({**summary, **best}))
+
+
+def test_the_reference_page_is_filled_between_its_markers_with_means_by_epoch(
+    reference_run: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    write_stage(tmp_path / "out" / "pretrain", [4.0, 3.0, 2.0, 1.0, 1.0, 0.25], steps_per_epoch=3)
+    page = tmp_path / "page.md"
+    page.write_text(reference_run.PAGE.read_text(encoding="utf-8"))
+    reference_run.main([str(tmp_path / "out"), "--page", str(page)])
+    reference_run.main([str(tmp_path / "out"), "--page", str(page)])  # again: in place of the first
+    text = page.read_text()
+    assert text.startswith("# A reference run")
+    assert "Not measured yet" not in text
+    assert text.count("Stage pretrain, seed 3: 6 steps of 16 pairs, 1 of them skipped; best score 0.250") == 1
+    assert text.count("| 1 | 3.000 | 1.500 |  | 0.125 |  |  |  |  |  |") == 1
+    assert text.count("| 2 | 0.750 | 0.375 |  | 0.125 |  | 0.500 |  |  | 0.250 |") == 1
+    assert text.count(reference_run.BEGIN) == text.count(reference_run.END) == 1
+    with pytest.raises(SystemExit, match="no finished stage"):
+        reference_run.main([str(tmp_path), "--page", str(page)])
+
+
+@pytest.fixture(scope="module")
+def trainer_overhead() -> ModuleType:
+    return load_script("trainer_overhead")
+
+
+def test_the_overhead_of_logging_is_measured_against_the_bare_step(trainer_overhead: ModuleType, tiny: Config):
+    measured = trainer_overhead.measure("tiny", tiny, pairs=2, num_steps=4)
+    assert measured.num_steps == 4
+    assert measured.step_seconds > 0
+    assert 0 < measured.log_seconds < 60
+    assert measured.overhead(10) == pytest.approx(measured.log_seconds / (10 * measured.step_seconds))

@@ -46,6 +46,14 @@ def format_seconds(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def format_bytes(count: int) -> str:
+    """Bytes as disks are labelled: ``812 MB``, ``2.4 GB``."""
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count / 1e3:.3g} kB"
+
+
 class Ticker:
     """Counts work done and shows it; made by `progress`."""
 

@@ -121,5 +121,10 @@ def _contradictions(config: Config) -> Iterator[str]:
                 yield f"preprocess.{name}: {length} voxels along {axis} are not a multiple of the patch size {patch}."
     if config.text.source == "small" and config.text.small_width % config.text.small_heads:
         yield f"text.small_heads = {config.text.small_heads}: must divide text.small_width = {config.text.small_width}."
+    if training.strategy == "fsdp" and training.precision == "fp16":
+        yield (
+            "training.strategy = fsdp: cannot be combined with training.precision = fp16, whose gradient scaler takes "
+            "no sharded gradients; use --bf16."
+        )
     if training.min_lr > training.lr:
         yield f"training.min_lr = {training.min_lr}: must not exceed training.lr = {training.lr}."

@@ -150,6 +150,9 @@ class TrainingConfig:
     precision: Literal["fp32", "fp16", "bf16"] = "fp16"
     gradient_clip: Annotated[float, Field(gt=0)] = 1.0
     gradient_checkpointing: bool = True
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+    """How ranks share the work: ``ddp``, every one holds all weights and moments; ``fsdp``, each holds a share of them,
+    for models too large for one GPU."""
     log_interval: Positive = 10
     """Steps between two logged lines."""
     val_interval: Positive = 5

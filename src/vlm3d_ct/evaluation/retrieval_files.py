@@ -14,7 +14,6 @@ from vlm3d_ct.data.labels import UNKNOWN, LabelTable, complete_rows
 from vlm3d_ct.embeddings import EmbeddingSet
 from vlm3d_ct.evaluation.metrics.bootstrap import Interval
 from vlm3d_ct.evaluation.metrics.ct_clip import report_to_volume, volume_to_volume
-from vlm3d_ct.evaluation.metrics.health import measure_health
 from vlm3d_ct.evaluation.metrics.ranking import exact_cosines
 from vlm3d_ct.evaluation.pool import POOL_RULES, RIGHT_RULES, Pool
 from vlm3d_ct.evaluation.results import CASES_FILE, format_share, write_cases, write_csv, write_results
@@ -25,6 +24,7 @@ from vlm3d_ct.evaluation.retrieval import (
     measure_retrieval,
     retrieval_intervals,
 )
+from vlm3d_ct.health import measure_health
 
 RANKS_FILE = "ranks.csv"
 

@@ -28,6 +28,7 @@ HARMLESS = {
     "training.max_nonfinite_steps",
     "training.timeout_minutes",
     "training.gradient_checkpointing",
+    "training.strategy",
     "text.gradient_checkpointing",
     "text.name_or_path",
     "text.revision",

@@ -20,6 +20,7 @@ from vlm3d_ct.models import Built, build, rebuild
 from vlm3d_ct.seeding import derive_seed
 from vlm3d_ct.text.regions import load_region_table
 from vlm3d_ct.text.tokenize import ReportTokenizer, train_small_tokenizer
+from vlm3d_ct.training.announce import announce
 from vlm3d_ct.training.resume import Start, check_same_run, find_start
 from vlm3d_ct.training.stop import StopRequest, clear_stopped, mark_stopped, stop_on_signals
 from vlm3d_ct.training.trainer import RunFacts, Trainer, Validate
@@ -72,7 +73,15 @@ def _train(
     if start.continues and start.content is not None:
         check_same_run(start, config, cohort.identity, step_batch(config))
         trainer.restore(start.content)
-    _announce(config, built, cohort, trainer, device)
+    announce(
+        config,
+        built,
+        cohort,
+        trainer.account.parts,
+        steps_per_epoch=trainer.order().steps_per_epoch,
+        output_dir=output_dir,
+        device=device,
+    )
     output_dir.mkdir(parents=True, exist_ok=True)
     if rank() == 0:
         write_begun(output_dir, cohort.training, cohort.validation)
@@ -144,21 +153,3 @@ def _trainer(
         device=device,
         validate=make_validate(config, validation, device),
     )
-
-
-def _announce(config: Config, built: Built, cohort: Cohort, trainer: Trainer, device: torch.device) -> None:
-    training, ranks = config.training, world_size()
-    pairs = step_batch(config)
-    kinds = [case.kind for case in cohort.training]
-    say(
-        f"{kinds.count('volume')} volumes and {kinds.count('slice')} slices to train on, "
-        f"{len(cohort.validation)} cases of other patients held out"
-    )
-    parameters = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in built.model.num_parameters().items())
-    say(f"parameters: {parameters}; precision {training.precision}; device {device}")
-    say(
-        f"{ranks} rank{'s' * (ranks > 1)} x {training.batch_size} pairs x {training.accumulation_steps} accumulated = "
-        f"{pairs} contrastive pairs per step, {pairs - 1} negatives for each"
-    )
-    steps = trainer.order().steps_per_epoch
-    say(f"{steps} steps per epoch x {training.num_epochs} epochs = {steps * training.num_epochs} steps")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from vlm3d_ct.distributed import gather, gather_with_gradient, sum_over_ranks, world_size
 from vlm3d_ct.models import ModelInput, Representations
 from vlm3d_ct.objectives import ContrastiveObjective, Losses
+from vlm3d_ct.training.gradients import clip_gradients
 
 
 @dataclass
@@ -154,7 +155,7 @@ class Update:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.scaler.unscale_(self.optimizer)
-        norm = float(nn.utils.clip_grad_norm_(self.parameters, self.gradient_clip))
+        norm = float(clip_gradients(self.parameters, self.gradient_clip))
         finite = norm < float("inf")  # False for NaN, too
         if finite or self.scaler.is_enabled():
             self.scaler.step(self.optimizer)  # an enabled scaler looks for itself

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import resource
+import sys
+
 import torch
 
 
@@ -24,3 +27,11 @@ def system_metrics(device: torch.device, step_seconds: float, wait_seconds: floa
         metrics["gpu_utilisation_percent"] = float(torch.cuda.utilization(device))
         metrics["gpu_memory_gib"] = torch.cuda.max_memory_allocated(device) / 2**30
     return metrics
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """The most that torch allocated on the GPU, or without one the largest resident set of this process."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +14,25 @@ from vlm3d_ct.config import Config, config_to_mapping
 from vlm3d_ct.data.batch import Batch
 from vlm3d_ct.data.dataset import CaseDataset, training_loader
 from vlm3d_ct.data.order import MicroBatchOrder
-from vlm3d_ct.distributed import any_rank, barrier, rank, replicate, sum_over_ranks, world_size
+from vlm3d_ct.distributed import any_rank, barrier, rank, sum_over_ranks, world_size
 from vlm3d_ct.errors import DataError, Problem, Stopped
 from vlm3d_ct.inference import model_input
 from vlm3d_ct.log import Ticker, progress, say, warn
 from vlm3d_ct.models import Built, VisionLanguageModel
 from vlm3d_ct.objectives import ContrastiveObjective
 from vlm3d_ct.seeding import derive_seed
+from vlm3d_ct.training.account import Account
 from vlm3d_ct.training.keeper import Keeper
 from vlm3d_ct.training.nonfinite import Skip, explain_skip
 from vlm3d_ct.training.optimizer import build_optimizer
 from vlm3d_ct.training.recorder import Recorder
 from vlm3d_ct.training.schedule import learning_rate
+from vlm3d_ct.training.sharding import distribute, whole_model
+from vlm3d_ct.training.state import gather_state, restore_optimizer
 from vlm3d_ct.training.step import MicroBatch, StepLosses, Update, backward
 from vlm3d_ct.training.stop import StopRequest
 from vlm3d_ct.training.system import system_metrics
+from vlm3d_ct.training.totals import Totals
 
 Stopping = Callable[[], bool]
 """Whether this rank was asked to stop."""
@@ -65,7 +69,7 @@ class Trainer:
     ):
         self.config, self.built, self.dataset, self.facts = config, built, dataset, facts
         self.output_dir, self.device, self.validate = output_dir, device, validate
-        self.model = replicate(built.model, device)
+        self.model = distribute(built.model, config, device)
         self.objective = ContrastiveObjective(config.objective).to(device)
         self.optimizer = build_optimizer((built.model, self.objective), config.training)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.training.precision == "fp16")
@@ -79,6 +83,13 @@ class Trainer:
         self.step = 0
         self.skipped_in_a_row = 0
         self._validated_step = 0
+        self.account = Account(
+            config,
+            built.model,
+            self.objective,
+            steps_per_epoch=self.order().steps_per_epoch,
+            pairs=self._step_batch(),
+        )
         self._last_loss = ""
 
     def order(self) -> MicroBatchOrder:
@@ -99,11 +110,12 @@ class Trainer:
     def restore(self, content: dict[str, Any]) -> None:
         """Take up a checkpoint of this very run (the weights are loaded already)."""
         self.objective.load_state_dict(content["objective"])
-        self.optimizer.load_state_dict(content["optimizer"])
+        restore_optimizer(self.optimizer, content["optimizer"])
         self.scaler.load_state_dict(content["scaler"])
         self.step, self.skipped_in_a_row = content["step"], content["skipped_in_a_row"]
         scored = [entry["step"] for entry in content["kept"] if entry["score"] is not None]
         self._validated_step = max(scored, default=0)
+        self.account.totals = Totals(**content["totals"])
         if rank() == 0:
             self.keeper.restore(content)
 
@@ -120,6 +132,7 @@ class Trainer:
         """
         order = self.order()
         total = self.config.training.num_epochs * order.steps_per_epoch
+        first_step = self.step
         recorder = Recorder(self.output_dir, tensorboard_dir, self.step) if rank() == 0 else None
         batches = training_loader(self.dataset, order, self.config)
         self.built.model.train()  # transformers hands BERT over in evaluation mode
@@ -133,6 +146,8 @@ class Trainer:
             batches.close()  # its workers end now, not when a traceback lets go of them
             if recorder is not None:
                 recorder.close()
+        if recorder is not None and self.step > first_step:
+            self.account.finish(self.keeper.kept, self.step, self.output_dir, self.device)
 
     def _one_step(
         self, batches: Iterator[Any], steps_per_epoch: int, total: int, recorder: Recorder | None, ticker: Ticker
@@ -158,14 +173,18 @@ class Trainer:
         if world_size() > 1 and self.objective.logit_scale.grad is not None:
             # equal on all ranks up to rounding; averaged, so that it is equal to the bit
             self.objective.logit_scale.grad = sum_over_ranks(self.objective.logit_scale.grad) / world_size()
+        logs = (self.step + 1) % training.log_interval == 0 or self.step + 1 == total
+        norms = self.account.gradient_norms(self.update.loss_scale()) if logs else {}
         norm, taken = self.update(rate)
         self.objective.limit_scale()
         self.step += 1
         took = time.perf_counter() - start
+        self.account.count(took, waited, taken, total - self.step)
         epoch = self.step / steps_per_epoch
-        if recorder is not None and (self.step % training.log_interval == 0 or self.step == total):
-            recorder.record("train", self.step, epoch, _train_metrics(losses, rate, norm, self.objective))
-            pairs = training.batch_size * training.accumulation_steps * world_size()
+        if recorder is not None and logs:
+            metrics = _train_metrics(losses, rate, norm, self.objective) | norms | self.account.observe(self.step)
+            recorder.record("train", self.step, epoch, metrics)
+            pairs = self._step_batch()
             recorder.record("system", self.step, epoch, system_metrics(self.device, took, waited, pairs))
         ticker.advance(note=f"epoch {epoch:.1f}/{training.num_epochs}" + self._loss_note(losses))
         if taken:
@@ -238,7 +257,9 @@ class Trainer:
         interrupted = any_rank(bool(stop), self.device) and (due or not finished)
         if due and not interrupted:
             try:
-                scores = self.validate(self.built.model, lambda: bool(stop))
+                scores = self.validate(
+                    whole_model(self.model, self.built, self.config, self.device), lambda: bool(stop)
+                )
             except Stopped:
                 interrupted = True
             else:
@@ -256,16 +277,17 @@ class Trainer:
 
     def save(self, score: float | None) -> None:
         """Write a checkpoint of the current step; rank 0 writes, all wait."""
+        gathered = gather_state(self.built.model, self.optimizer)
         if rank() == 0:
             content = {
+                **gathered,
                 "stage": self.config.stage,
                 "step": self.step,
                 "skipped_in_a_row": self.skipped_in_a_row,
+                "totals": asdict(self.account.totals),
                 "step_batch": self._step_batch(),
                 "config": config_to_mapping(self.config),
-                "model": self.built.model.state_dict(),
                 "objective": self.objective.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
                 "scaler": self.scaler.state_dict(),
                 "tokenizer_json": self.built.tokenizer_json,
                 "bert_json": self.built.bert_json,

@@ -54,6 +54,10 @@ def test_the_defaults_are_the_plans_recipe():
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
+        (
+            {"training": {"strategy": "fsdp"}},
+            "mine.yaml: training.strategy = fsdp: cannot be combined with training.precision = fp16",
+        ),
         ({"trainin": {}}, "mine.yaml: trainin: unknown setting; did you mean 'training'?"),
         ({"training": {"learning_rate": 1}}, "mine.yaml: training.learning_rate: unknown setting;"),
         ({"model": {"num_head": 4}}, "mine.yaml: model.num_head: unknown setting; did you mean 'num_heads'?"),

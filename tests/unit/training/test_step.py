@@ -201,11 +201,11 @@ def test_gradients_are_unscaled_and_clipped_to_the_norm():
 def test_biases_norms_and_the_temperature_do_not_decay():
     config = tiny_config()
     model, objective = setup(config)
-    decayed, plain = build_optimizer((model, objective), config.training).param_groups
-    assert (decayed["weight_decay"], plain["weight_decay"]) == (0.05, 0.0)
+    decayed, plain, temperature = build_optimizer((model, objective), config.training).param_groups
+    assert (decayed["weight_decay"], plain["weight_decay"], temperature["weight_decay"]) == (0.05, 0.0, 0.0)
     assert {p.ndim for p in decayed["params"]} == {2}
     assert {p.ndim for p in plain["params"]} == {1}
-    assert any(p is objective.logit_scale for p in plain["params"])
-    count = len(decayed["params"]) + len(plain["params"])
+    assert [p is objective.logit_scale for p in temperature["params"]] == [True]
+    count = len(decayed["params"]) + len(plain["params"]) + 1
     assert count == len([*model.parameters(), *objective.parameters()])
     assert (decayed["betas"], decayed["eps"]) == ((0.9, 0.999), 1e-8)

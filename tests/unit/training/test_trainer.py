@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -72,6 +73,7 @@ def test_a_run_validates_saves_and_records_when_it_should(
         "checkpoint_last.pth",
         *names,
         "metrics.jsonl",
+        "summary.json",
     ]
     assert (out / "checkpoint_best.pth").readlink().name == names[0]
     content = load_checkpoint(out / "checkpoint_last.pth")
@@ -81,6 +83,9 @@ def test_a_run_validates_saves_and_records_when_it_should(
     train_rows = records(out, "train")
     assert [row["step"] for row in train_rows] == [4, 8, 12, 15]
     expected = {"loss", "global_loss", "region_loss", "occupancy_loss", "lr", "grad_norm", "temperature"}
+    expected |= {f"grad_norm_{part}" for part in ("vision_encoder", "text_encoder", "region_path", "temperature")}
+    expected |= {f"{side}_{name}" for side in ("volume", "text") for name in ("effective_rank", "mean_cosine")}
+    expected |= {"matched_cosine", "unmatched_cosine", "logit_scale", "skipped_steps"}
     assert set(train_rows[0]) == {"step", "epoch", "kind", *expected}
     assert [row["score"] for row in records(out, "validation")] == [0.7, 0.4]
     assert {"samples_per_second", "data_wait_seconds"} <= set(records(out, "system")[0])
@@ -88,6 +93,14 @@ def test_a_run_validates_saves_and_records_when_it_should(
     said = capsys.readouterr().out
     assert "1 rank x 6 pairs x 1 accumulated = 6 contrastive pairs per step, 5 negatives for each" in said
     assert "5 steps per epoch x 3 epochs = 15 steps" in said
+    assert "a step of volumes of 8x32x32 with texts of 96 tokens: about 0." in said
+    foretold = re.search(r"a checkpoint takes about ([\d.]+) MB, at most 6 of them ([\d.]+) MB", said)
+    assert foretold is not None
+    size = (out / names[1]).stat().st_size / 1e6
+    assert 0.7 * size < float(foretold[1]) < size  # a tiny model's file is names and tokenizer, too
+    assert float(foretold[2]) == pytest.approx(6 * float(foretold[1]), rel=0.01)
+    assert "15 steps of 6 pairs, in" in said
+    assert f"best score 0.700: {out}/{names[0]}" in said
 
 
 def test_a_signal_stops_the_run_after_the_step_with_a_checkpoint(phantom_data: tuple[str, ...], tmp_path: Path):

@@ -6,7 +6,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from vlm3d_ct.evaluation.metrics.health import effective_rank, mean_cosine, measure_health, uniformity
+from vlm3d_ct.health import effective_rank, mean_cosine, measure_health, uniformity
 from vlm3d_ct.seeding import random_stream
 
 

@@ -1,0 +1,58 @@
+"""What a forward pass costs: products of matrices, two operations for each multiply-add; the rest is small."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from math import prod
+from typing import Any
+
+from vlm3d_ct.config import Config, ModelConfig
+from vlm3d_ct.models.encoder import AXES
+from vlm3d_ct.models.patches import patch_grid
+
+
+def vision_flops(config: ModelConfig, size: tuple[int, int, int]) -> int:
+    """Of the vision encoder and its projections for one case of ``size`` voxels.
+
+    With n patches, s of them in a slab, z slabs, m memory tokens, width d and hidden width h, a block's linear maps
+    cost 2 (n + m) (4 d^2 + 2 d h), attention within slabs 4 n (s + m) d, along z 4 n (z + m) d, and that of the memory
+    4 m (n + m) d.
+    """
+    grid = patch_grid(size, config.patch_size)
+    n, m, d = grid.z * grid.in_slab, 1 + config.num_regions, config.embed_dim
+    hidden = round(d * config.mlp_ratio)
+    total = 2 * n * len(config.windows) * prod(config.patch_size) * d  # patches
+    for i in range(config.depth):
+        keys = grid.in_slab if AXES[i % len(AXES)] == "slab" else grid.z
+        total += 2 * (n + m) * (4 * d * d + 2 * d * hidden) + 4 * n * (keys + m) * d + 4 * m * (n + m) * d
+    total += 2 * (2 * n * d * (1 + config.num_regions))  # the occupancy is predicted, then told to the patches
+    return total + 2 * d * d * m  # a projection for each memory token
+
+
+def text_flops(config: Config, bert: Mapping[str, Any], tokens: int) -> int:
+    """Of the text encoder and its projections for one text of so many tokens.
+
+    A layer of width w and hidden width h costs 2 t (4 w^2 + 2 w h) in its linear maps and 4 t^2 w in its attention.
+
+    Args:
+        config: of the model around it.
+        bert: its configuration, as `Built.bert_json` holds it.
+        tokens: with padding.
+    """
+    w, d, regions = int(bert["hidden_size"]), config.model.embed_dim, config.model.num_regions
+    layer = 2 * tokens * (4 * w * w + 2 * w * int(bert["intermediate_size"])) + 4 * tokens * tokens * w
+    pooler = 2 * w * w if config.text.pooling == "cls" else 0
+    return int(bert["num_hidden_layers"]) * layer + pooler + 2 * regions * tokens * w + 2 * w * d * (1 + regions)
+
+
+def step_flops(config: Config, bert_json: str, pairs: int, size: tuple[int, int, int], tokens: int) -> int:
+    """Of a training step over ``pairs`` on all ranks together.
+
+    A forward pass counts once and its backward pass twice; activation checkpointing makes one more forward pass, and
+    so does accumulation, which embeds everything without a graph first.
+    """
+    passes = 3 + (config.training.accumulation_steps > 1)
+    vision = vision_flops(config.model, size) * (passes + config.training.gradient_checkpointing)
+    text = text_flops(config, json.loads(bert_json), tokens) * (passes + config.text.gradient_checkpointing)
+    return pairs * (vision + text)
