@@ -13,6 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 from vlm3d_ct.volumes.atomic import write_atomically
 
 METRICS_FILE = "metrics.jsonl"
+RecordKind = Literal["train", "validation", "system"]
 
 
 class Recorder:
@@ -30,9 +31,7 @@ class Recorder:
         self._file: TextIO = self._path.open("a", encoding="utf-8")
         self._writer = SummaryWriter(str(tensorboard_dir), purge_step=first_step + 1)
 
-    def record(
-        self, kind: Literal["train", "validation", "system"], step: int, epoch: float, values: Mapping[str, float]
-    ) -> None:
+    def record(self, kind: RecordKind, step: int, epoch: float, values: Mapping[str, float]) -> None:
         """Append one record; numbers that are not finite become null in the JSON."""
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
         self._file.write(json.dumps({"step": step, "epoch": round(epoch, 4), "kind": kind, **finite}) + "\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from vlm3d_ct.config import Config, config_to_mapping
 from vlm3d_ct.data.batch import Batch
 from vlm3d_ct.data.dataset import CaseDataset, training_loader
 from vlm3d_ct.data.order import MicroBatchOrder
-from vlm3d_ct.distributed import any_rank, barrier, gather_objects, rank, replicate, sum_over_ranks, world_size
+from vlm3d_ct.distributed import any_rank, gather_objects, rank, replicate, sum_over_ranks, world_size
 from vlm3d_ct.errors import DataError, Problem, Stopped
 from vlm3d_ct.inference import model_input
 from vlm3d_ct.log import Ticker, progress, say
@@ -22,8 +23,9 @@ from vlm3d_ct.models import Built, VisionLanguageModel
 from vlm3d_ct.objectives import ContrastiveObjective
 from vlm3d_ct.seeding import derive_seed
 from vlm3d_ct.training.keeper import Keeper
-from vlm3d_ct.training.optimizer import build_optimizer
-from vlm3d_ct.training.recorder import Recorder
+from vlm3d_ct.training.optimizer import build_optimizer, full_state_dict
+from vlm3d_ct.training.recorder import Recorder, RecordKind
+from vlm3d_ct.training.saver import Saver
 from vlm3d_ct.training.schedule import learning_rate
 from vlm3d_ct.training.step import MicroBatch, StepLosses, Update, backward
 from vlm3d_ct.training.stop import StopRequest, stop_on_signals
@@ -71,10 +73,12 @@ class Trainer:
             self.scaler,
             config.training.gradient_clip,
         )
-        self.keeper = Keeper(output_dir, config.training.keep_best, config.training.keep_last)
+        keeper = Keeper(output_dir, config.training.keep_best, config.training.keep_last)
+        self.saver = Saver(keeper, config.training.save_minutes)
         self.step = 0
         self.skipped_in_a_row = 0
         self._last_loss = ""
+        self._unrecorded: str | None = None
 
     def order(self) -> MicroBatchOrder:
         """This rank's micro-batches from the current step on."""
@@ -98,7 +102,7 @@ class Trainer:
         self.scaler.load_state_dict(content["scaler"])
         self.step, self.skipped_in_a_row = content["step"], content["skipped_in_a_row"]
         if rank() == 0:
-            self.keeper.restore(content)
+            self.saver.keeper.restore(content)
 
     def run(self, tensorboard_dir: Path) -> None:
         """Train to the end, validating and saving on the way.
@@ -106,9 +110,12 @@ class Trainer:
         Raises:
             Stopped: a signal asked for it; the checkpoint is written.
             DataError: too many steps in a row had no finite gradient.
+            ConfigError: a checkpoint or the metrics cannot be written.
         """
         order = self.order()
         total = self.config.training.num_epochs * order.steps_per_epoch
+        if self.step < total:
+            self.saver.rehearse(self._content())
         recorder = Recorder(self.output_dir, tensorboard_dir, self.step) if rank() == 0 else None
         batches = training_loader(self.dataset, order, self.config)
         self.built.model.train()  # transformers hands BERT over in evaluation mode
@@ -117,9 +124,12 @@ class Trainer:
                 while self.step < total:
                     self._one_step(batches, order.steps_per_epoch, total, recorder, ticker)
                     self._after_step(order.steps_per_epoch, total, recorder, stop)
+                self.saver.settle()
         finally:
+            self.saver.wait()
             if recorder is not None:
-                recorder.close()
+                with suppress(OSError) if self._unrecorded else nullcontext():
+                    recorder.close()
 
     def _one_step(
         self, batches: Iterator[Any], steps_per_epoch: int, total: int, recorder: Recorder | None, ticker: Ticker
@@ -152,13 +162,25 @@ class Trainer:
         took = time.perf_counter() - start
         epoch = self.step / steps_per_epoch
         if recorder is not None and (self.step % training.log_interval == 0 or self.step == total):
-            recorder.record("train", self.step, epoch, _train_metrics(losses, rate, norm, self.objective))
+            self._record(recorder, "train", epoch, _train_metrics(losses, rate, norm, self.objective))
             pairs = training.batch_size * training.accumulation_steps * world_size()
-            recorder.record("system", self.step, epoch, system_metrics(self.device, took, waited, pairs))
+            self._record(recorder, "system", epoch, system_metrics(self.device, took, waited, pairs))
         ticker.advance(note=f"epoch {epoch:.1f}/{training.num_epochs}" + self._loss_note(losses))
         if self.skipped_in_a_row >= training.max_nonfinite_steps:
             own = [case for batch in loaded for case in batch.case_ids]
             self._give_up([case for cases in gather_objects(own) for case in cases])
+
+    def _record(self, recorder: Recorder, kind: RecordKind, epoch: float, values: Mapping[str, float]) -> None:
+        """Record; what cannot be written ends the run after this step, once a checkpoint is saved."""
+        if self._unrecorded is not None:
+            return
+        try:
+            recorder.record(kind, self.step, epoch, values)
+        except OSError as error:
+            self._unrecorded = (
+                f"{self.output_dir}: the metrics of step {self.step} or the event file beside it cannot be written: "
+                f"{error.strerror}. The checkpoint of this step is written; free space and start the same command again."
+            )
 
     def _loss_note(self, losses: StepLosses) -> str:
         # reading the loss waits for the device: only now and then
@@ -181,37 +203,47 @@ class Trainer:
         if into_epoch == 0 and (finished or epoch % self.config.training.val_interval == 0):
             scores = self.validate(self.built.model)
             if recorder is not None:
-                recorder.record("validation", self.step, float(epoch), scores)
+                self._record(recorder, "validation", float(epoch), scores)
             say(f"epoch {epoch}: " + ", ".join(f"{name} {value:.3f}" for name, value in scores.items()))
             self.save(scores["score"])
             saved = True
-        if any_rank(bool(stop), self.device) and not finished:
-            if not saved:
-                self.save(None)
+        ending = bool(stop) or self._unrecorded is not None
+        if not any_rank(ending or self.saver.wants_attention(), self.device):
+            return
+        if not saved:
+            self.save(None)
+        if any_rank(ending, self.device):
+            self.saver.settle(self._unrecorded)
+            if finished:
+                return
             name = stop.signal_name or "a signal on another rank"
             raise Stopped(f"stopped by {name} after step {self.step}; start the same command again to continue.")
 
     def save(self, score: float | None) -> None:
-        """Write a checkpoint of the current step; rank 0 writes, all wait."""
-        if rank() == 0:
-            content = {
-                "stage": self.config.stage,
-                "step": self.step,
-                "skipped_in_a_row": self.skipped_in_a_row,
-                "step_batch": self._step_batch(),
-                "config": config_to_mapping(self.config),
-                "model": self.built.model.state_dict(),
-                "objective": self.objective.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "scaler": self.scaler.state_dict(),
-                "tokenizer_json": self.built.tokenizer_json,
-                "bert_json": self.built.bert_json,
-                "fingerprint": self.facts.fingerprint,
-                "cohort_identity": self.facts.cohort_identity,
-                "training_patients": self.facts.training_patients,
-            }
-            self.keeper.save(content, self.step, score)
-        barrier()
+        """Begin to write a checkpoint of the current step; all ranks take part.
+
+        Raises:
+            ConfigError: the one before could not be written.
+        """
+        self.saver.save(self._content(), self.step, score)
+
+    def _content(self) -> dict[str, Any]:
+        return {
+            "stage": self.config.stage,
+            "step": self.step,
+            "skipped_in_a_row": self.skipped_in_a_row,
+            "step_batch": self._step_batch(),
+            "config": config_to_mapping(self.config),
+            "model": self.built.model.state_dict(),
+            "objective": self.objective.state_dict(),
+            "optimizer": full_state_dict(self.optimizer),
+            "scaler": self.scaler.state_dict(),
+            "tokenizer_json": self.built.tokenizer_json,
+            "bert_json": self.built.bert_json,
+            "fingerprint": self.facts.fingerprint,
+            "cohort_identity": self.facts.cohort_identity,
+            "training_patients": self.facts.training_patients,
+        }
 
     def _step_batch(self) -> int:
         training = self.config.training
