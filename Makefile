@@ -59,6 +59,7 @@ lint: $(VENV)/.installed  ## style, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.installed  ## time and memory of the full-size encoder and of a large evaluation on this machine
+bench: $(VENV)/.installed  ## time and memory of the full-size encoder, of a large evaluation and of a checkpoint
 	$(BIN)/python benchmarks/full_size_step.py
 	$(BIN)/python benchmarks/evaluation_speed.py
+	$(BIN)/python benchmarks/checkpoint_pause.py

@@ -123,9 +123,7 @@ def check_same_run(
     assert start.content is not None
     before, now = _flat(start.content["config"]), _flat(config_to_mapping(config))
     if unknown := sorted(allowed - now.keys()):
-        raise ConfigError(
-            f"--allow_changes {','.join(unknown)}: no such setting. Write it as in --set, training.lr say."
-        )
+        raise ConfigError(f"--allow_changes {','.join(unknown)}: no such setting. Write it like training.lr.")
     changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
     free = HARMLESS | ONE_STEP | allowed
     differing = [f"{k}: {before.get(k)} then, {now.get(k)} now" for k in changed if k not in free]
@@ -139,8 +137,8 @@ def check_same_run(
     if differing:
         raise ConfigError(
             f"{start.source}: cannot be continued exactly:\n  " + "\n  ".join(differing) + "\n"
-            "Use the former settings and data, or start anew in another --output_dir. A setting that is meant to change "
-            "from here on can be named with --allow_changes."
+            "Use the former settings and data, or start anew in another --output_dir. A setting that is meant to "
+            "change from here on can be named with --allow_changes."
         )
     for key in changed:
         asked = "" if key in HARMLESS | ONE_STEP else " (as asked for: from here on this is another run)"

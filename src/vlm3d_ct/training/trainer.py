@@ -179,7 +179,7 @@ class Trainer:
         except OSError as error:
             self._unrecorded = (
                 f"{self.output_dir}: the metrics of step {self.step} or the event file beside it cannot be written: "
-                f"{error.strerror}. The checkpoint of this step is written; free space and start the same command again."
+                f"{error.strerror}. A checkpoint of this step is written; free space and start again."
             )
 
     def _loss_note(self, losses: StepLosses) -> str:
