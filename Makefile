@@ -59,8 +59,9 @@ lint: $(VENV)/.installed  ## style, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.installed  ## time and memory of the encoder, a large evaluation and the data pipeline on this machine
+bench: $(VENV)/.installed  ## time and memory of encoder, evaluation, checkpoints and data on this machine
 	$(BIN)/python benchmarks/full_size_step.py
 	$(BIN)/python benchmarks/evaluation_speed.py
+	$(BIN)/python benchmarks/checkpoint_pause.py
 	$(BIN)/python benchmarks/loading_speed.py
 	$(BIN)/python benchmarks/data_scale.py

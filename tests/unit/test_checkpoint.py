@@ -52,7 +52,7 @@ def test_plain_torch_reads_it(saved: Path):
 def test_no_flipped_bit_goes_unnoticed(saved: Path):
     whole = saved.read_bytes()
     flips = random.Random(0)
-    positions = [flips.randrange(len(whole)) for _ in range(90)] + list(range(len(whole) - 80, len(whole), 8))
+    positions = [flips.randrange(len(whole)) for _ in range(920)] + list(range(len(whole) - 80, len(whole)))
     silent = []
     for position in positions:
         damaged = bytearray(whole)
@@ -70,7 +70,7 @@ def test_no_flipped_bit_goes_unnoticed(saved: Path):
 def test_no_truncation_goes_unnoticed(saved: Path):
     whole = saved.read_bytes()
     cuts = random.Random(1)
-    for length in [0, 1, 71, 73, len(whole) - 1, len(whole) - 71, *(cuts.randrange(len(whole)) for _ in range(24))]:
+    for length in [0, 1, 71, 73, len(whole) - 1, len(whole) - 71, *(cuts.randrange(len(whole)) for _ in range(194))]:
         saved.write_bytes(whole[:length])
         with pytest.raises(CheckpointError, match=r"checkpoint\.pth: (carries no checksum|its SHA-256 differs)"):
             load_checkpoint(saved)
@@ -117,6 +117,25 @@ def test_another_format_is_refused(content: Any, tmp_path: Path):
     path.write_bytes(with_checksum(buffer.getvalue()))
     with pytest.raises(CheckpointError, match="this release reads 1"):
         load_checkpoint(path)
+
+
+def test_a_disk_that_stores_something_else_is_noticed(saved: Path, monkeypatch: pytest.MonkeyPatch):
+    before, write = saved.read_bytes(), os.write
+
+    def flip(descriptor: int, data: memoryview) -> int:
+        damaged = bytearray(data)
+        damaged[len(damaged) // 2] ^= 1
+        return write(descriptor, damaged)
+
+    monkeypatch.setattr(os, "write", flip)
+    with pytest.raises(ConfigError, match=r"checkpoint\.pth: the checkpoint of \d+ bytes reads back otherwise"):
+        save_checkpoint(saved, {"step": 8})
+    assert saved.read_bytes() == before
+    assert [path.name for path in saved.parent.iterdir()] == ["checkpoint.pth"]
+
+
+def test_the_size_that_is_told_is_that_of_the_file(saved: Path):
+    assert save_checkpoint(saved, CONTENT) == saved.stat().st_size
 
 
 def test_a_missing_file_is_named(tmp_path: Path):

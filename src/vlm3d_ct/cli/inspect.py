@@ -57,7 +57,10 @@ def _checkpoint(path: Path) -> Iterator[str]:
     read_text_side(content, path)  # refuses what no training run wrote
     size = sum(tensor.numel() for tensor in content["model"].values())
     yield f"{path}: checkpoint, checksum good, {size / 1e6:.2f} M numbers in {len(content['model'])} tensors"
-    for name in ("stage", "step", "step_batch", "fingerprint", "cohort_identity", "versions"):
+    optimizer = "with" if "optimizer" in content else "without"
+    yield f"format_version: {content['format_version']}, {path.stat().st_size:,} bytes, {optimizer} optimiser state"
+    yield "written by: " + ", ".join(f"{name} {version}" for name, version in content["versions"].items())
+    for name in ("stage", "step", "step_batch", "fingerprint", "cohort_identity"):
         yield f"{name}: {content[name]}"
     yield f"trained on {len(content['training_patients'])} patients"
     scores = [f"step {entry['step']}: {entry['score']}" for entry in content["kept"]]

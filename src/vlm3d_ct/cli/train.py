@@ -33,6 +33,13 @@ def add_commands(commands: Commands[argparse.ArgumentParser]) -> None:
         metavar="CHECKPOINT",
         help="of the same stage: continue it; of another stage: start this one with its weights",
     )
+    parser.add_argument(
+        "--allow_changes",
+        type=lambda keys: frozenset(keys.split(",")),
+        default=frozenset(),
+        metavar="KEY[,KEY]",
+        help="settings (training.lr, say) that may differ from those of the run that is continued",
+    )
     parser.add_argument("--num_epochs", type=int, help="training.num_epochs")
     parser.add_argument("--batch_size", type=int, help="training.batch_size, pairs per rank and micro-batch")
     parser.add_argument("--lr", type=float, help="training.lr")
@@ -56,7 +63,7 @@ def run(parsed: argparse.Namespace) -> int:
         ("seed", parsed.seed),
     )
     resume = None if parsed.resume is None else Path(parsed.resume)
-    train(config, Path(parsed.output_dir), resume, make_validate)
+    train(config, Path(parsed.output_dir), resume, make_validate, parsed.allow_changes)
     return 0
 
 

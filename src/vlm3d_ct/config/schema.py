@@ -157,6 +157,8 @@ class TrainingConfig:
     """Steps between two logged lines."""
     val_interval: Positive = 5
     """Epochs between two validations, each with a checkpoint; the last epoch always has both."""
+    save_minutes: Annotated[float, Field(ge=0)] = 0.0
+    """A checkpoint after so many minutes without one, too; 0 for those of `val_interval` only."""
     keep_best: Positive = 3
     keep_last: Positive = 2
     max_nonfinite_steps: Positive = 10

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from vlm3d_ct.checkpoint import load_checkpoint, point_to, save_checkpoint
-from vlm3d_ct.errors import CheckpointError
+from vlm3d_ct.errors import CheckpointError, ConfigError
 from vlm3d_ct.log import warn
 
 BEST, LAST = "checkpoint_best.pth", "checkpoint_last.pth"
 _NAME = re.compile(r"checkpoint_step_(\d{8})\.pth")
-_STRAY = re.compile(r"\.checkpoint_.*\.tmp")
+_REHEARSAL = "checkpoint_rehearsal.pth"
+_STRAY = re.compile(rf"\.(checkpoint_|metrics\.jsonl).*\.tmp|{re.escape(_REHEARSAL)}")
 
 
 @dataclass(frozen=True)
@@ -45,44 +47,75 @@ class Keeper:
         What has vanished is forgotten; half-written files go, older checkpoints that were about to be deleted go, and
         the links point where they should.
         """
+        self.remove_strays()
         kept = [Kept(**entry) for entry in content["kept"]]
         self.kept = [entry for entry in kept if (self.output_dir / entry.file).exists()]
         stay = {entry.file for entry in kept}
         for path in self.output_dir.glob("*"):  # nothing, where the folder is still to be made
             number = _NAME.fullmatch(path.name)
-            superseded = number is not None and int(number[1]) < content["step"] and path.name not in stay
-            if superseded or _STRAY.fullmatch(path.name):
+            if number is not None and int(number[1]) < content["step"] and path.name not in stay:
                 path.unlink()
         self._move_links()
 
+    def remove_strays(self) -> None:
+        """Delete what a killed run left half-written. Whoever calls this is the only writer of the folder."""
+        for path in self.output_dir.glob("*"):
+            if _STRAY.fullmatch(path.name):
+                path.unlink()
+
+    def rehearse(self, content: dict[str, Any]) -> int:
+        """Write a checkpoint of this content as `save` would, and remove it again.
+
+        Returns:
+            Its size in bytes.
+
+        Raises:
+            ConfigError: as `save`.
+        """
+        path = self.output_dir / _REHEARSAL
+        try:
+            return save_checkpoint(path, content)
+        finally:
+            path.unlink(missing_ok=True)
+
     def save(self, content: dict[str, Any], step: int, score: float | None) -> Path:
-        """Write a checkpoint, move the links, delete what is no longer kept."""
-        self.kept = [entry for entry in self.kept if entry.step != step] + [Kept(step, score)]
-        path = self.output_dir / self.kept[-1].file
-        stay = self._to_stay()
+        """Write a checkpoint, move the links, delete what is no longer kept.
+
+        Raises:
+            ConfigError: the disk is full or refuses; the checkpoints of before are there, and usable.
+        """
+        kept = [entry for entry in self.kept if entry.step != step] + [Kept(step, score)]
+        path, stay = self.output_dir / kept[-1].file, self._to_stay(kept)
         save_checkpoint(path, {**content, "kept": [asdict(entry) for entry in stay]})
-        self._move_links()
-        for entry in self.kept:
-            if entry not in stay:
+        superseded, self.kept = [entry for entry in kept if entry not in stay], stay
+        try:
+            self._move_links()
+            for entry in superseded:
                 (self.output_dir / entry.file).unlink(missing_ok=True)
-        self.kept = stay
+        except OSError as error:
+            raise ConfigError(
+                f"{path}: is written and whole, but its folder cannot be brought up to date: {error.strerror}: "
+                f"{error.filename or self.output_dir}. Make the folder writable and start the same command again."
+            ) from None
         return path
 
     def _move_links(self) -> None:
         if self.kept:
             newest = max(self.kept, key=lambda entry: entry.step)
             point_to(self.output_dir / LAST, self.output_dir / newest.file)
-        if best := self._by_score():
+        if best := _by_score(self.kept):
             point_to(self.output_dir / BEST, self.output_dir / best[0].file)
 
-    def _by_score(self) -> list[Kept]:
-        scored = [(entry.score, entry.step, entry) for entry in self.kept if entry.score is not None]
-        return [entry for _, _, entry in sorted(scored, key=lambda item: (-item[0], item[1]))]
+    def _to_stay(self, kept: Sequence[Kept]) -> list[Kept]:
+        last = sorted(kept, key=lambda entry: entry.step)[-self.keep_last :]
+        stay = {*_by_score(kept)[: self.keep_best], *last}
+        return [entry for entry in kept if entry in stay]
 
-    def _to_stay(self) -> list[Kept]:
-        last = sorted(self.kept, key=lambda entry: entry.step)[-self.keep_last :]
-        stay = {*self._by_score()[: self.keep_best], *last}
-        return [entry for entry in self.kept if entry in stay]
+
+def _by_score(kept: Iterable[Kept]) -> list[Kept]:
+    """Best first, the earliest of equals first."""
+    scored = [(entry.score, entry.step, entry) for entry in kept if entry.score is not None]
+    return [entry for _, _, entry in sorted(scored, key=lambda item: (-item[0], item[1]))]
 
 
 def newest_checkpoint(output_dir: Path) -> tuple[Path, dict[str, Any]] | None:

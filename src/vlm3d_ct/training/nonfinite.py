@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -11,6 +12,7 @@ from jaxtyping import Bool, Shaped
 from torch import Tensor, nn
 
 from vlm3d_ct.distributed import gather_objects
+from vlm3d_ct.errors import DataError, Problem
 from vlm3d_ct.training.step import MicroBatch, StepLosses, embed
 
 Cause = Literal["input", "embedding", "loss", "gradient"]
@@ -83,3 +85,18 @@ def _finite_rows(tensor: Shaped[Tensor, "b ..."]) -> Bool[Tensor, " b"]:
 
 def _names(ids: Sequence[str], chosen: Bool[Tensor, " b"]) -> list[str]:
     return [name for name, wanted in zip(ids, chosen.tolist(), strict=True) if wanted]
+
+
+def too_many_skips(skip: Skip, in_a_row: int, output_dir: Path) -> DataError:
+    """The error that ends a run of which ``in_a_row`` steps were skipped, ``skip`` the last of them."""
+    return DataError(
+        Problem(
+            code="not-finite",
+            file=str(output_dir),
+            field="gradient",
+            value="NaN or infinite",
+            message=f"{in_a_row} steps in a row had no finite gradient and were skipped; "
+            f"cases of the last one: {', '.join(skip.case_ids)}; {skip.cause} not finite.",
+            remedy="Look at these cases with `vlm3d-ct verify`, lower training.lr, or use --bf16.",
+        )
+    )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vlm3d_ct.checkpoint import load_checkpoint
 from vlm3d_ct.config import Config, config_to_mapping
+from vlm3d_ct.distributed import gather_objects
 from vlm3d_ct.errors import CheckpointError, ConfigError
 from vlm3d_ct.log import say
 from vlm3d_ct.training.keeper import newest_checkpoint
@@ -23,6 +25,7 @@ HARMLESS = {
     "data.prefetch_factor",
     "training.log_interval",
     "training.val_interval",
+    "training.save_minutes",
     "training.keep_best",
     "training.keep_last",
     "training.max_nonfinite_steps",
@@ -61,8 +64,21 @@ def find_start(config: Config, output_dir: Path, resume: Path | None) -> Start:
 
     Raises:
         CheckpointError: a checkpoint cannot be read.
-        ConfigError: the output folder holds another stage's checkpoints.
+        ConfigError: the output folder holds another stage's checkpoints, or the ranks do not see the same ones.
     """
+    start = _find_own_start(config, output_dir, resume)
+    step = None if start.content is None else start.content["step"]
+    seen = gather_objects((str(start.source), step))
+    if len(set(seen)) > 1:
+        shown = "\n  ".join(f"rank {rank}: {source}, step {step}" for rank, (source, step) in enumerate(seen))
+        raise ConfigError(
+            f"--output_dir {output_dir}: the ranks would not start from the same state:\n  {shown}\n"
+            "Give a folder on a disk that all nodes share; where one cannot read a checkpoint, delete that one."
+        )
+    return start
+
+
+def _find_own_start(config: Config, output_dir: Path, resume: Path | None) -> Start:
     own = newest_checkpoint(output_dir)
     if own is not None:
         path, content = own
@@ -89,16 +105,30 @@ def find_start(config: Config, output_dir: Path, resume: Path | None) -> Start:
     return Start(content, resume, continues=False)
 
 
-def check_same_run(start: Start, config: Config, cohort_identity: str, step_batch: int) -> None:
+def check_same_run(
+    start: Start, config: Config, cohort_identity: str, step_batch: int, allowed: AbstractSet[str] = frozenset()
+) -> None:
     """Refuse to continue what is another run.
 
+    Args:
+        start: the checkpoint.
+        config: of now.
+        cohort_identity: of the cases now.
+        step_batch: pairs per step now.
+        allowed: dotted settings that may differ because the user asked for it. The cases, their preprocessing and the
+            pairs of a step may not: the position in the run would mean nothing.
+
     Raises:
-        ConfigError: settings, cases or pairs per step differ; all differences are listed.
+        ConfigError: settings, cases or pairs per step differ, all differences are listed; or a setting that is allowed
+            to differ does not exist.
     """
     assert start.content is not None
     before, now = _flat(start.content["config"]), _flat(config_to_mapping(config))
+    if unknown := sorted(allowed - now.keys()):
+        raise ConfigError(f"--allow_changes {','.join(unknown)}: no such setting. Write it like training.lr.")
     changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
-    differing = [f"{k}: {before.get(k)} then, {now.get(k)} now" for k in changed if k not in HARMLESS | ONE_STEP]
+    free = HARMLESS | ONE_STEP | allowed
+    differing = [f"{k}: {before.get(k)} then, {now.get(k)} now" for k in changed if k not in free]
     if start.content["step_batch"] != step_batch:
         differing.append(f"pairs per step: {start.content['step_batch']} then, {step_batch} now")
     fingerprint = Preprocess.from_config(config.preprocess).fingerprint
@@ -109,10 +139,12 @@ def check_same_run(start: Start, config: Config, cohort_identity: str, step_batc
     if differing:
         raise ConfigError(
             f"{start.source}: cannot be continued exactly:\n  " + "\n  ".join(differing) + "\n"
-            "Use the former settings and data, or start anew in another --output_dir."
+            "Use the former settings and data, or start anew in another --output_dir. A setting that is meant to "
+            "change from here on can be named with --allow_changes."
         )
     for key in changed:
-        say(f"differs from the checkpoint: {key}: {before.get(key)} then, {now.get(key)} now")
+        asked = "" if key in HARMLESS | ONE_STEP else " (as asked for: from here on this is another run)"
+        say(f"differs from the checkpoint: {key}: {before.get(key)} then, {now.get(key)} now{asked}")
 
 
 def _flat(mapping: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from datetime import timedelta
 from pathlib import Path
 
@@ -29,7 +30,13 @@ MakeValidate = Callable[[Config, CaseDataset, torch.device], Validate]
 """Makes the validation from the validation cases: the trainer knows no metric."""
 
 
-def train(config: Config, output_dir: Path, resume: Path | None, make_validate: MakeValidate) -> None:
+def train(
+    config: Config,
+    output_dir: Path,
+    resume: Path | None,
+    make_validate: MakeValidate,
+    allow_changes: AbstractSet[str] = frozenset(),
+) -> None:
     """Train one stage; started again after an interruption it continues.
 
     Args:
@@ -37,6 +44,7 @@ def train(config: Config, output_dir: Path, resume: Path | None, make_validate: 
         output_dir: for checkpoints and metrics; event files go to ``tensorboard`` beside it, so that stages compare.
         resume: a checkpoint to continue, or of another stage to start from.
         make_validate: see `MakeValidate`.
+        allow_changes: dotted settings that may differ from those of the run that is continued.
 
     Raises:
         ConfigError, DataError, CheckpointError: nothing was trained.
@@ -46,7 +54,7 @@ def train(config: Config, output_dir: Path, resume: Path | None, make_validate: 
     timeout = timedelta(minutes=config.training.timeout_minutes)
     with stop_on_signals() as stop, process_group(device, timeout):
         try:
-            _train(config, output_dir, resume, make_validate, device, stop)
+            _train(config, output_dir, resume, make_validate, allow_changes, device, stop)
         except Stopped as stopped:
             if rank() == 0:
                 mark_stopped(output_dir, str(stopped))
@@ -58,6 +66,7 @@ def _train(
     output_dir: Path,
     resume: Path | None,
     make_validate: MakeValidate,
+    allow_changes: AbstractSet[str],
     device: torch.device,
     stop: StopRequest,
 ) -> None:
@@ -71,7 +80,7 @@ def _train(
     built = _build(config, cohort, start)
     trainer = _trainer(config, built, cohort, start, output_dir, device, make_validate)
     if start.continues and start.content is not None:
-        check_same_run(start, config, cohort.identity, step_batch(config))
+        check_same_run(start, config, cohort.identity, step_batch(config), allow_changes)
         trainer.restore(start.content)
     announce(
         config,

@@ -9,16 +9,17 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from vlm3d_ct.distributed import rank
+from vlm3d_ct.training.optimizer import full_state_dict
 
 
-def gather_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+def gather_state(model: nn.Module, optimizer: torch.optim.AdamW) -> dict[str, Any]:
     """What a checkpoint holds as ``model`` and ``optimizer``: the same of a sharded and of a replicated model.
 
     All ranks call this together; rank 0 gets the state, the others get nothing. Sharded tensors are gathered one at a
     time and arrive on the CPU; others are the live ones, which the next step changes.
     """
     keep = rank() == 0
-    state = {"model": in_full(model.state_dict(), keep), "optimizer": in_full(optimizer.state_dict(), keep)}
+    state = {"model": in_full(model.state_dict(), keep), "optimizer": in_full(full_state_dict(optimizer), keep)}
     return state if keep else {}
 
 

@@ -14,8 +14,8 @@ from vlm3d_ct.config import Config, config_to_mapping
 from vlm3d_ct.data.batch import Batch
 from vlm3d_ct.data.dataset import CaseDataset, training_loader
 from vlm3d_ct.data.order import MicroBatchOrder
-from vlm3d_ct.distributed import any_rank, barrier, rank, sum_over_ranks, world_size
-from vlm3d_ct.errors import DataError, Problem, Stopped
+from vlm3d_ct.distributed import any_rank, rank, sum_over_ranks, world_size
+from vlm3d_ct.errors import Stopped
 from vlm3d_ct.inference import model_input
 from vlm3d_ct.log import Ticker, progress, say, warn
 from vlm3d_ct.models import Built, VisionLanguageModel
@@ -23,9 +23,10 @@ from vlm3d_ct.objectives import ContrastiveObjective
 from vlm3d_ct.seeding import derive_seed
 from vlm3d_ct.training.account import Account
 from vlm3d_ct.training.keeper import Keeper
-from vlm3d_ct.training.nonfinite import Skip, explain_skip
+from vlm3d_ct.training.nonfinite import explain_skip, too_many_skips
 from vlm3d_ct.training.optimizer import build_optimizer
 from vlm3d_ct.training.recorder import Recorder
+from vlm3d_ct.training.saver import Saver
 from vlm3d_ct.training.schedule import learning_rate
 from vlm3d_ct.training.sharding import distribute, whole_model
 from vlm3d_ct.training.state import gather_state, restore_optimizer
@@ -79,7 +80,8 @@ class Trainer:
             self.scaler,
             config.training.gradient_clip,
         )
-        self.keeper = Keeper(output_dir, config.training.keep_best, config.training.keep_last)
+        keeper = Keeper(output_dir, config.training.keep_best, config.training.keep_last)
+        self.saver = Saver(keeper, config.training.save_minutes)
         self.step = 0
         self.skipped_in_a_row = 0
         self._validated_step = 0
@@ -117,7 +119,7 @@ class Trainer:
         self._validated_step = max(scored, default=0)
         self.account.totals = Totals(**content["totals"])
         if rank() == 0:
-            self.keeper.restore(content)
+            self.saver.keeper.restore(content)
 
     def run(self, tensorboard_dir: Path, stop: StopRequest) -> None:
         """Train to the end, validating and saving on the way.
@@ -129,10 +131,13 @@ class Trainer:
         Raises:
             Stopped: a signal asked for it; the checkpoint is written.
             DataError: too many steps in a row had no finite gradient.
+            ConfigError: a checkpoint or the metrics cannot be written.
         """
         order = self.order()
         total = self.config.training.num_epochs * order.steps_per_epoch
         first_step = self.step
+        if self.step < total:
+            self.saver.rehearse(self._content())
         recorder = Recorder(self.output_dir, tensorboard_dir, self.step) if rank() == 0 else None
         batches = training_loader(self.dataset, order, self.config)
         self.built.model.train()  # transformers hands BERT over in evaluation mode
@@ -142,12 +147,14 @@ class Trainer:
                 while self.step < total:
                     self._one_step(batches, order.steps_per_epoch, total, recorder, ticker)
                     self._between_steps(order.steps_per_epoch, total, recorder, stop, saved=False)
+                self.saver.settle()
         finally:
             batches.close()  # its workers end now, not when a traceback lets go of them
+            self.saver.wait()
             if recorder is not None:
                 recorder.close()
         if recorder is not None and self.step > first_step:
-            self.account.finish(self.keeper.kept, self.step, self.output_dir, self.device)
+            self.account.finish(self.saver.keeper.kept, self.step, self.output_dir, self.device)
 
     def _one_step(
         self, batches: Iterator[Any], steps_per_epoch: int, total: int, recorder: Recorder | None, ticker: Ticker
@@ -216,7 +223,7 @@ class Trainer:
             f"({self.skipped_in_a_row} in a row; {training.max_nonfinite_steps} end the run)."
         )
         if self.skipped_in_a_row >= training.max_nonfinite_steps:
-            self._give_up(skip)
+            raise too_many_skips(skip, self.skipped_in_a_row, self.output_dir)
 
     def _loss_note(self, losses: StepLosses) -> str:
         # reading the loss waits for the device: only now and then
@@ -270,50 +277,44 @@ class Trainer:
                 self.save(scores["score"])
                 saved = True
                 interrupted = any_rank(bool(stop), self.device) and not finished
-        if interrupted:
-            if not saved:
-                self.save(None)
+        problem = None if recorder is None else recorder.failure
+        if not (interrupted or any_rank(problem is not None or self.saver.wants_attention(), self.device)):
+            return
+        if not saved:
+            self.save(None)
+        if interrupted or any_rank(problem is not None, self.device):
+            self.saver.settle(problem)
             raise Stopped(f"stopped by {stop.reason} after step {self.step}; start the same command again to continue.")
 
     def save(self, score: float | None) -> None:
-        """Write a checkpoint of the current step; rank 0 writes, all wait."""
-        gathered = gather_state(self.built.model, self.optimizer)
-        if rank() == 0:
-            content = {
-                **gathered,
-                "stage": self.config.stage,
-                "step": self.step,
-                "skipped_in_a_row": self.skipped_in_a_row,
-                "totals": asdict(self.account.totals),
-                "step_batch": self._step_batch(),
-                "config": config_to_mapping(self.config),
-                "objective": self.objective.state_dict(),
-                "scaler": self.scaler.state_dict(),
-                "tokenizer_json": self.built.tokenizer_json,
-                "bert_json": self.built.bert_json,
-                "fingerprint": self.facts.fingerprint,
-                "cohort_identity": self.facts.cohort_identity,
-                "training_patients": self.facts.training_patients,
-            }
-            self.keeper.save(content, self.step, score)
-        barrier()
+        """Begin to write a checkpoint of the current step; all ranks take part.
+
+        Raises:
+            ConfigError: the one before could not be written.
+        """
+        self.saver.save(self._content(), self.step, score)
+
+    def _content(self) -> dict[str, Any]:
+        return {
+            **gather_state(self.built.model, self.optimizer),
+            "stage": self.config.stage,
+            "step": self.step,
+            "skipped_in_a_row": self.skipped_in_a_row,
+            "totals": asdict(self.account.totals),
+            "step_batch": self._step_batch(),
+            "config": config_to_mapping(self.config),
+            "objective": self.objective.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "tokenizer_json": self.built.tokenizer_json,
+            "bert_json": self.built.bert_json,
+            "fingerprint": self.facts.fingerprint,
+            "cohort_identity": self.facts.cohort_identity,
+            "training_patients": self.facts.training_patients,
+        }
 
     def _step_batch(self) -> int:
         training = self.config.training
         return training.batch_size * training.accumulation_steps * world_size()
-
-    def _give_up(self, skip: Skip) -> None:
-        raise DataError(
-            Problem(
-                code="not-finite",
-                file=str(self.output_dir),
-                field="gradient",
-                value="NaN or infinite",
-                message=f"{self.skipped_in_a_row} steps in a row had no finite gradient and were skipped; "
-                f"cases of the last one: {', '.join(skip.case_ids)}; {skip.cause} not finite.",
-                remedy="Look at these cases with `vlm3d-ct verify`, lower training.lr, or use --bf16.",
-            )
-        )
 
 
 def _train_metrics(losses: StepLosses, rate: float, norm: float, objective: ContrastiveObjective) -> dict[str, float]:

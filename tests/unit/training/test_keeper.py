@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,23 @@ def test_a_damaged_newest_checkpoint_is_named_and_passed_over(tmp_path: Path, ca
     assert found is not None
     assert found[1]["step"] == 2
     assert f"{newest}: carries no checksum at its end" in capsys.readouterr().err
+
+
+def test_every_damage_is_passed_over_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    run(tmp_path, [(1, 0.5), (2, 0.6)])
+    newest, random_damage = tmp_path / file(2), random.Random(0)
+    whole = newest.read_bytes()
+    for number in range(120):
+        damaged = bytearray(whole)
+        if number % 6:
+            damaged[random_damage.randrange(len(whole))] ^= 1 << random_damage.randrange(8)
+        else:
+            del damaged[random_damage.randrange(len(whole)) :]
+        newest.write_bytes(damaged)
+        found = newest_checkpoint(tmp_path)
+        assert found is not None
+        assert found[1]["step"] == 1
+        assert f"warning: {newest}: " in capsys.readouterr().err
 
 
 def test_a_run_whose_checkpoints_are_all_damaged_is_refused(tmp_path: Path):

@@ -111,6 +111,21 @@ def test_settings_that_move_no_weight_may_change_and_are_named(capsys: pytest.Ca
     assert "training.batch_size: 4 then, 2 now" in said
 
 
+def test_a_setting_may_change_when_that_is_asked_for(capsys: pytest.CaptureFixture[str]):
+    now = tiny_config("training.lr=0.5", "training.num_epochs=9")
+    with pytest.raises(ConfigError, match=r"training\.num_epochs: 50 then, 9 now"):
+        check_same_run(start_of(tiny_config()), now, "abc", 8, {"training.lr"})
+    check_same_run(start_of(tiny_config()), now, "abc", 8, {"training.lr", "training.num_epochs"})
+    assert (
+        "training.lr: 0.0001 then, 0.5 now (as asked for: from here on this is another run)" in capsys.readouterr().out
+    )
+    check_same_run(start_of(now), now, "abc", 8, {"training.lr"})  # started once more with the same command
+    with pytest.raises(ConfigError, match=r"--allow_changes training\.rate: no such setting"):
+        check_same_run(start_of(now), now, "abc", 8, {"training.rate"})
+    with pytest.raises(ConfigError, match="pairs per step: 8 then, 9 now"):
+        check_same_run(start_of(now), now, "abc", 9, {"training.batch_size"})
+
+
 def test_the_list_of_harmless_settings_names_settings():
     mapping = config_to_mapping(tiny_config())
     assert [key for key in HARMLESS if key.split(".")[1] not in mapping[key.split(".")[0]]] == []
