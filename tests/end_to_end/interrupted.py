@@ -24,7 +24,6 @@ import torch
 from commands import free_port
 from test_training import digest
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from tiny import tiny_config
 from vlm3d_ct import checkpoint
 from vlm3d_ct.config import Config
@@ -77,7 +76,7 @@ def config_of(task: Task, attempt: int) -> Config:
 
 
 def make_validate(_config: Config, _dataset: CaseDataset, _device: torch.device) -> Validate:
-    def validate(_model: VisionLanguageModel) -> Mapping[str, float]:
+    def validate(_model: VisionLanguageModel, _stopping: Stopping) -> Mapping[str, float]:
         return {"score": 0.5}
 
     return validate

@@ -33,6 +33,8 @@ SMALL = (
     "data.num_workers=2",
 )
 STEPS_PER_EPOCH = 11  # of 21 volumes
+IN_FLIGHT = 4
+"""Batches that two workers prepare ahead."""
 
 
 def measure() -> dict[str, int]:
@@ -88,8 +90,11 @@ def growth(samples: list[dict[str, int]]) -> float:
 
 def check(samples: list[dict[str, int]], limit: float) -> None:
     assert {sample["processes"] for sample in samples} == {3}, samples  # the run and its two loader workers
-    after_warm_up = [sample["files"] for sample in samples[len(samples) // 5 :]]
-    assert len(set(after_warm_up)) == 1, after_warm_up
+    fifth = len(samples) // 5
+    files = [sample["files"] for sample in samples]
+    # a batch on its way from a worker is an open file for a moment
+    assert statistics.median(files[-fifth:]) == statistics.median(files[fifth : 2 * fifth]), files
+    assert max(files[fifth:]) - min(files[fifth:]) <= IN_FLIGHT, files
     assert growth(samples) < limit, samples
 
 

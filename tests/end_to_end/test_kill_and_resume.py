@@ -36,7 +36,7 @@ def play(
     task = {"overrides": list(data), "moments": list(moments), "ranks": list(ranks), "workers": list(workers)}
     done = subprocess.run(
         [sys.executable, str(HERE / "interrupted.py"), str(folder), json.dumps(task)],
-        env=environment(),
+        env={**environment(), "PYTHONPATH": str(HERE.parent)},
         capture_output=True,
         text=True,
         timeout=timeout,

@@ -23,7 +23,7 @@ LUNG_BELOW_HU, TISSUE_ABOVE_HU = -400, -300
 SOLID_REGIONS = ("heart", "aorta", "spine", "liver and gallbladder", "spleen")
 """Regions without air; names that a region table does not have are passed over."""
 MIN_LUNG_FIT, MIN_SOLID_FIT = 0.2, 0.6
-"""Share of the lung regions that is lung, of the solid ones that is tissue. Good masks have at least 0.45 and 0.8."""
+"""Share of the lung regions that is lung, of the solid ones that is tissue. Good masks have at least 0.57 and 0.97."""
 MIN_GAIN_OF_FLIP, MIN_FIT_OF_FLIP = 0.1, 0.75
 """A flipped mask fits better by the first and at least by the second; good masks fit worse flipped by 0.05 and more."""
 MAX_CROSSING_MM = 10.0

@@ -21,7 +21,7 @@ NOT_HU = "not-hu"
 """Code of the problem of voxels that are no Hounsfield units."""
 FREE_AIR_HU = (-1100, -500)
 MIN_AIR_SHARE, MIN_BODY_SHARE, MIN_SOFT_SHARE = 0.02, 0.02, 0.3
-"""Good scans have at least 0.34, 0.35, and 0.75 (of the body)."""
+"""Good scans have at least 0.34, 0.16, and 0.75 (of the body)."""
 MIN_EXTENT_MM = 40.0
 """A chest CT is longer than this along every axis."""
 DEFAULT_SPACING_MATRIX = 512

@@ -81,6 +81,11 @@ def embed_cases(
     gathered = gather_objects(([number for numbers in own for number in numbers], parts))
     order = np.argsort(np.concatenate([np.array(numbers, np.int64) for numbers, _ in gathered]))
     columns = [np.concatenate(column)[order] for column in zip(*(p for _, each in gathered for p in each), strict=True)]
+    return _as_set(columns, dataset, provenance)
+
+
+def _as_set(columns: Sequence[np.ndarray], dataset: CaseDataset, provenance: dict[str, str]) -> EmbeddingSet:
+    """What `_arrays` and `_meta` made, in the data set's order."""
     return EmbeddingSet(
         case_ids=tuple(case.case_id for case in dataset.cases),
         patient_ids=tuple(case.patient_id for case in dataset.cases),

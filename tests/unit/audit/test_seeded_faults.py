@@ -8,7 +8,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from seeded_faults import FAULTS, Fault, Site
+from seeded_damage import Site
+from seeded_faults import FAULTS, Fault
 
 from vlm3d_ct.audit.verify import VerifyReport, verify_directory
 from vlm3d_ct.phantom.cohort import write_cohort

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -32,20 +31,27 @@ def _prepare(folder: Path, preprocess: Preprocess) -> None:
 
 
 def _killed_after(seconds: float, folder: Path, preprocess: Preprocess) -> bool:
-    """Prepare in a fork of this process that is killed with SIGKILL; returns whether the signal came in time."""
+    """Prepare in a fork of this process and kill it with SIGKILL so long after its first case.
+
+    Returns whether the signal came before the end.
+    """
+    reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        os.close(1)
+        sys.stdout = os.fdopen(writing, "w")
         _prepare(folder, preprocess)
         os._exit(0)
+    os.close(writing)
 
     def kill(_number: int, _frame: FrameType | None) -> None:
         os.kill(child, signal.SIGKILL)
 
     before = signal.signal(signal.SIGALRM, kill)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
-        _, status = os.waitpid(child, 0)
+        with os.fdopen(reading, "rb") as said:
+            if any(b"takes about" in line for line in said):
+                signal.setitimer(signal.ITIMER_REAL, seconds)
+            _, status = os.waitpid(child, 0)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
@@ -70,27 +76,27 @@ def _usable(folder: Path, preprocess: Preprocess) -> int:
 @pytest.mark.parametrize("kills", [10, pytest.param(200, marks=pytest.mark.long)])
 def test_kills_changed_sources_and_changed_preprocessing_leave_nothing_torn_or_stale(tmp_path: Path, kills: int):
     write_ctrate(tmp_path, PATIENTS)
-    start = time.perf_counter()
-    _prepare(tmp_path, SMALL)
-    whole_s = time.perf_counter() - start
     stream = random_stream(kills, "kills")
-    killed = amid = strays = cycles = 0
+    killed = amid = partial = cycles = 0
+    longest_s = 0.02  # follows what the machine needs at the moment, so that the kills come amid the work
     while killed < kills:
         cycles += 1
-        assert cycles < 3 * kills, "too few of the kills came in time"
+        assert cycles < 3 * kills + 20, "too few of the kills came in time"
         preprocess = PREPROCESSES[cycles % 2]
         for patient in stream.choice(PATIENTS, 8, replace=False).tolist():
             write_volume(tmp_path, f"train_{patient + 1}_a_1", seed=1000 * cycles + patient)
-        killed += _killed_after(float(stream.uniform(0, whole_s)), tmp_path, preprocess)
-        strays += len(list((tmp_path / "cache").rglob(".*")))
+        in_time = _killed_after(float(stream.uniform(0, longest_s)), tmp_path, preprocess)
+        longest_s *= 1.1 if in_time else 0.7
+        killed += in_time
+        partial += len(list((tmp_path / "cache").rglob(".*")))
         done = [_usable(tmp_path, each) for each in PREPROCESSES]
-        amid += 0 < done[cycles % 2] < PATIENTS
-    print(f"{killed} kills, {amid} amid the entries, {strays} partial files, 0 torn or stale entries used")
+        amid += in_time and 0 < done[cycles % 2] < PATIENTS
+    print(f"{killed} kills, {amid} amid the entries, {partial} left a partial file, 0 torn or stale entries used")
     for preprocess in PREPROCESSES:
         _prepare(tmp_path, preprocess)
         assert _usable(tmp_path, preprocess) == PATIENTS
     assert not list((tmp_path / "cache").rglob(".*"))
-    assert amid > kills // 10
+    assert amid >= kills // 2
 
 
 CONFIG = """
@@ -109,7 +115,8 @@ model:
 def test_a_signal_stops_with_exit_code_4_and_the_next_start_goes_on(
     tmp_path: Path, number: signal.Signals, workers: int
 ):
-    write_ctrate(tmp_path, 400)
+    total = 60
+    write_ctrate(tmp_path, total)
     config = tmp_path / "config.yaml"
     config.write_text(CONFIG.format(folder=tmp_path))
     command = [
@@ -131,7 +138,7 @@ def test_a_signal_stops_with_exit_code_4_and_the_next_start_goes_on(
     assert f"stopped: preparing was stopped by {number.name}; start the same command again" in said
     assert "Traceback" not in said
     made = len(list((tmp_path / "cache").rglob("*.ct")))
-    assert 0 < made < 400
+    assert 0 < made < total
     again = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert f"{400 - made} cases prepared, {made} were ready, 0 left out" in again.stdout
+    assert f"{total - made} cases prepared, {made} were ready, 0 left out" in again.stdout
     assert not list((tmp_path / "cache").rglob(".*"))

@@ -26,7 +26,7 @@ from vlm3d_ct.training.recorder import Recorder
 from vlm3d_ct.training.run import train
 from vlm3d_ct.training.saver import Saver
 from vlm3d_ct.training.snapshot import Snapshot
-from vlm3d_ct.training.trainer import Validate
+from vlm3d_ct.training.trainer import Stopping, Validate
 
 CALLS = ("open", "write", "fsync", "replace", "symlink", "unlink")
 """Whatever may fail while a checkpoint is saved."""
@@ -219,7 +219,7 @@ def scores_that(act: Callable[[int], None]) -> Callable[[Config, CaseDataset, to
     called = 0
 
     def make_validate(_config: Config, _dataset: CaseDataset, _device: torch.device) -> Validate:
-        def validate(_model: VisionLanguageModel) -> Mapping[str, float]:
+        def validate(_model: VisionLanguageModel, _stopping: Stopping) -> Mapping[str, float]:
             nonlocal called
             act(called)
             called += 1
@@ -237,7 +237,7 @@ def test_a_disk_that_is_too_small_is_noticed_before_the_first_step(phantom_data:
         pytest.raises(ConfigError, match=r"run.checkpoint_rehearsal\.pth: the checkpoint of 1\d{6} bytes cannot be"),
     ):
         train(config_of(phantom_data), out, None, scores_that(lambda _: None))
-    assert list(out.iterdir()) == []
+    assert [path.name for path in out.iterdir()] == ["cases.json"]
 
 
 def test_a_save_that_fails_in_the_background_ends_the_run(phantom_data: tuple[str, ...], tmp_path: Path):
