@@ -1,13 +1,8 @@
 """How long a training waits for a checkpoint of the full-size model, against a plain `torch.save` of the same content.
 
 Both encoders of the plan's size, the text encoder a BERT-base with random weights, and AdamW's two moments: about
-<<<<<<< ours
-2.4 GB. Measured in one process and one run: a plain `torch.save` to the same folder (not waiting for the disk), the
-pause of a `Saver.save` after the rehearsal that every run begins with, and the time until that checkpoint is on disk
-=======
 2.4 GB. Measured in one process and one run: a plain `torch.save` to the same folder (not waiting for it), the
 pause of a `Saver.save` after the rehearsal that every run begins with, and the time until that checkpoint is on disk
->>>>>>> theirs
 and verified. Needs about 8 GB of memory and 8 GB of disk. Writes
 benchmarks/results/checkpoint_pause_<hardware>_<yyyymm>.md and prints it.
 """

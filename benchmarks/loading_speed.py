@@ -45,9 +45,6 @@ STEP_S = 0.2
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-<<<<<<< ours
-    """One way of loading: cases per second, bytes of a case on disk, share of waiting beside a step (nan: none)."""
-=======
     """One way of loading.
 
     Attributes:
@@ -57,7 +54,6 @@ class Measurement:
         case_mb: on disk.
         wait_share: of a consumer's time beside a step; nan where it was not asked.
     """
->>>>>>> theirs
 
     name: str
     cases_per_s: float

@@ -34,7 +34,7 @@ from vlm3d_ct.models import VisionLanguageModel
 from vlm3d_ct.training import keeper
 from vlm3d_ct.training.run import train
 from vlm3d_ct.training.step import MicroBatch
-from vlm3d_ct.training.trainer import Trainer, Validate
+from vlm3d_ct.training.trainer import Stopping, Trainer, Validate
 
 INTERVAL = 5
 """Steps between two checkpoints: 21 volumes and 6 slices, six a step."""

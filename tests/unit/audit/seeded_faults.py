@@ -92,7 +92,13 @@ FILE_FAULTS = (
     Fault("NaN spacing", lambda s: patch(s.volume, 80, np.nan, "<f4"), "spacing", V, "pixdim"),
     Fault("zero spacing", lambda s: patch(s.volume, 88, 0, "<f4"), "spacing", V, "pixdim"),
     Fault("giant spacing", lambda s: patch(s.volume, 88, 700, "<f4"), "spacing", V, "pixdim"),
-    Fault("NaN affine", lambda s: patch(s.volume, 280, np.nan, "<f4"), "affine", V, "affine"),
+    Fault(
+        "NaN affine",
+        lambda s: [patch(s.volume, 280, np.nan, "<f4"), patch(s.volume, 252, 0, "<i2")],
+        "affine",
+        V,
+        "affine",
+    ),
     Fault("no orientation", lambda s: patch(s.volume, 252, [0, 0], "<i2"), "no-orientation", V, "sform_code"),
 )
 VOXEL_FAULTS = (
@@ -157,7 +163,7 @@ TEXT_FAULTS = (
     Fault(
         "unfinished JSON",
         new("cot/unfinished.json", b'[{"volumename": '),
-        "json",
+        "json-unfinished",
         "cot/unfinished.json",
         "line 1",
         usable=True,
@@ -165,7 +171,7 @@ TEXT_FAULTS = (
     Fault(
         "text not in UTF-8",
         new("cot/latin.json", '["ä"]'.encode("latin-1")),
-        "json",
+        "encoding",
         "cot/latin.json",
         "encoding",
         usable=True,
