@@ -68,7 +68,7 @@ class Account:
         """Write and say the summary of the whole run.
 
         Raises:
-            OSError: it cannot be written.
+            ConfigError: it cannot be written.
         """
         summary = summarise(
             self.config, self.totals, kept, steps=steps, pairs=self.pairs, output_dir=output_dir, device=device

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from vlm3d_ct.config import Config
+from vlm3d_ct.errors import ConfigError
 from vlm3d_ct.log import format_seconds, say
 from vlm3d_ct.training.keeper import BEST, Kept
 from vlm3d_ct.training.system import peak_memory_bytes
@@ -109,9 +110,20 @@ def write_summary(summary: Summary, output_dir: Path) -> None:
     """Write ``summary.json`` and say it in words.
 
     Raises:
-        OSError: the file cannot be written.
+        ConfigError: the file cannot be written; the summary has been said.
     """
-    write_atomically(output_dir / SUMMARY_FILE, [json.dumps(asdict(summary), indent=2).encode() + b"\n"])
+    _say(summary, output_dir)
+    path = output_dir / SUMMARY_FILE
+    try:
+        write_atomically(path, [json.dumps(asdict(summary), indent=2).encode() + b"\n"])
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot be written: {error.strerror}. The run is complete and its checkpoints are in place; only "
+            "this file is missing. Free space before the next run."
+        ) from None
+
+
+def _say(summary: Summary, output_dir: Path) -> None:
     skipped = f", {summary.skipped_steps} of them skipped" if summary.skipped_steps else ""
     say(
         f"{summary.steps} steps of {summary.pairs_per_step} pairs{skipped}, in {format_seconds(summary.step_seconds)} "

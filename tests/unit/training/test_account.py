@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from tiny import NO_DROPOUT, random_pairs, rows_of, tiny_config, tiny_model
+from vlm3d_ct.errors import ConfigError
 from vlm3d_ct.health import effective_rank, mean_cosine
 from vlm3d_ct.objectives import ContrastiveObjective
 from vlm3d_ct.training.account import Account
@@ -178,3 +179,11 @@ def test_the_loss_scale_is_taken_out_of_the_norms():
         backward(model, objective, [pairs], loss_scale=scale)
         found.append(account.gradient_norms(torch.tensor(scale)))
     assert found[1] == pytest.approx(found[0], rel=1e-4)
+
+
+def test_a_summary_that_cannot_be_written_is_said_all_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    gone = tmp_path / "gone"
+    summary = summarise(tiny_config(), Totals(1.0), [], steps=5, pairs=4, output_dir=gone, device=CPU)
+    with pytest.raises(ConfigError, match=r"gone/summary\.json: cannot be written: No such file or directory"):
+        write_summary(summary, gone)
+    assert "5 steps of 4 pairs" in capsys.readouterr().out
