@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from vlm3d_ct.checkpoint import load_checkpoint, point_to, save_checkpoint
+from vlm3d_ct.checkpoint import FORMAT_VERSION, load_checkpoint, point_to, save_checkpoint
 from vlm3d_ct.errors import CheckpointError, ConfigError
 
 CONTENT: dict[str, Any] = {
@@ -40,7 +40,7 @@ def assert_is_content(loaded: dict[str, Any]) -> None:
 def test_what_is_saved_is_loaded(saved: Path):
     loaded = load_checkpoint(saved)
     assert_is_content(loaded)
-    assert loaded["format_version"] == 1
+    assert loaded["format_version"] == FORMAT_VERSION
     assert loaded["versions"]["torch"] == str(torch.__version__)
     assert [path.name for path in saved.parent.iterdir()] == ["checkpoint.pth"]
 
@@ -94,7 +94,7 @@ def with_checksum(body: bytes) -> bytes:
 def test_a_hostile_pickle_is_refused_and_not_executed(tmp_path: Path):
     target, path = tmp_path / "executed", tmp_path / "hostile.pth"
     buffer = io.BytesIO()
-    torch.save({"format_version": 1, "step": Hostile(target)}, buffer)
+    torch.save({"format_version": FORMAT_VERSION, "step": Hostile(target)}, buffer)
     for content in (buffer.getvalue(), with_checksum(buffer.getvalue())):
         path.write_bytes(content)
         with pytest.raises(CheckpointError, match=r"hostile\.pth"):
@@ -104,12 +104,14 @@ def test_a_hostile_pickle_is_refused_and_not_executed(tmp_path: Path):
 
 def test_the_forged_checksum_of_that_test_is_a_good_one(tmp_path: Path):
     buffer = io.BytesIO()
-    torch.save({"format_version": 1, "step": 3}, buffer)
+    torch.save({"format_version": FORMAT_VERSION, "step": 3}, buffer)
     (tmp_path / "forged.pth").write_bytes(with_checksum(buffer.getvalue()))
     assert load_checkpoint(tmp_path / "forged.pth")["step"] == 3
 
 
-@pytest.mark.parametrize("content", [{"format_version": 2}, {"step": 1}, [1, 2]])
+@pytest.mark.parametrize(
+    "content", [{"format_version": FORMAT_VERSION + 1}, {"format_version": 1}, {"step": 1}, [1, 2]]
+)
 def test_another_format_is_refused(content: Any, tmp_path: Path):
     buffer = io.BytesIO()
     torch.save(content, buffer)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from vlm3d_ct.checkpoint import load_checkpoint, save_checkpoint
+from vlm3d_ct.checkpoint import FORMAT_VERSION, load_checkpoint, save_checkpoint
 from vlm3d_ct.config import load_config
 from vlm3d_ct.data.cache import read_entry_header
 from vlm3d_ct.data.labels import read_labels
@@ -43,7 +43,7 @@ def plain(payload: Touch) -> bytes:
 
 def torch_file(payload: Touch) -> bytes:
     file = io.BytesIO()
-    torch.save({"model": payload, "format_version": 1}, file)
+    torch.save({"model": payload, "format_version": FORMAT_VERSION}, file)
     return file.getvalue()
 
 

@@ -162,10 +162,10 @@ TEXT_FAULTS = (
     Fault("volume without text", lambda s: s.text.unlink(), "volume-without-text", V, "text"),
     Fault(
         "unfinished JSON",
-        new("cot/unfinished.json", b'[{"volumename": '),
+        new("cot/unfinished.json", b'[{"volumename": ', newest=True),
         "json-unfinished",
         "cot/unfinished.json",
-        "line 1",
+        "content",
         usable=True,
     ),
     Fault(

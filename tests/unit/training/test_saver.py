@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils.tensorboard import SummaryWriter
 
 from tiny import tiny_config
 from vlm3d_ct.checkpoint import load_checkpoint
@@ -22,7 +23,6 @@ from vlm3d_ct.errors import ConfigError
 from vlm3d_ct.models import VisionLanguageModel
 from vlm3d_ct.training.keeper import Keeper, newest_checkpoint
 from vlm3d_ct.training.optimizer import build_optimizer, full_state_dict
-from vlm3d_ct.training.recorder import Recorder
 from vlm3d_ct.training.run import train
 from vlm3d_ct.training.saver import Saver
 from vlm3d_ct.training.snapshot import Snapshot
@@ -261,14 +261,14 @@ def test_a_save_that_fails_in_the_background_ends_the_run(phantom_data: tuple[st
 def test_metrics_that_cannot_be_written_end_the_run_with_a_checkpoint(
     phantom_data: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    record = Recorder.record
+    add_scalar = SummaryWriter.add_scalar
 
-    def full(self: Recorder, kind: Any, step: int, epoch: float, values: Mapping[str, float]) -> None:
+    def full(self: SummaryWriter, name: str, value: float, step: int) -> None:
         if step == 7:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        record(self, kind, step, epoch, values)
+        add_scalar(self, name, value, step)
 
-    monkeypatch.setattr(Recorder, "record", full)
+    monkeypatch.setattr(SummaryWriter, "add_scalar", full)
     with pytest.raises(ConfigError, match=r"metrics of step 7 .* cannot be written: No space left on device"):
         train(config_of(phantom_data, "training.log_interval=1"), tmp_path / "run", None, scores_that(lambda _: None))
     assert load_checkpoint(tmp_path / "run" / "checkpoint_last.pth")["step"] == 7
