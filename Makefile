@@ -65,3 +65,4 @@ bench: $(VENV)/.installed  ## time and memory of encoder, evaluation, checkpoint
 	$(BIN)/python benchmarks/checkpoint_pause.py
 	$(BIN)/python benchmarks/loading_speed.py
 	$(BIN)/python benchmarks/data_scale.py
+	$(BIN)/python benchmarks/data_speed.py
