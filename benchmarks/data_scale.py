@@ -23,8 +23,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from pages import RESULTS, processor_name, result_path
-from vlm3d_ct.data.verify import verify_directory
 
+from vlm3d_ct.audit.verify import verify_directory
 from vlm3d_ct.data.cache import Cache
 from vlm3d_ct.data.layout import read_cases
 from vlm3d_ct.data.prepare import prepare_cases

@@ -48,3 +48,21 @@ def bert_folder(tmp_path: Path) -> Path:
     )
     BertModel(config).save_pretrained(folder)
     return folder
+
+
+LONGEST_FIRST = (
+    "test_full_size_step",
+    "test_training",
+    "test_evaluation_commands",
+    "test_kill_and_resume",
+    "test_faults",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take minutes begin first, so that no worker is left with one when the others are done."""
+
+    def place(item: pytest.Item) -> int:
+        return next((i for i, name in enumerate(LONGEST_FIRST) if name in item.nodeid), len(LONGEST_FIRST))
+
+    items.sort(key=place)

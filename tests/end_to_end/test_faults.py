@@ -166,6 +166,7 @@ def test_without_one_rank_all_are_out_in_time_and_the_next_start_ends_alike(
     assert_same_end(folder, straight)
 
 
+@pytest.mark.long
 def test_the_launcher_restarts_into_the_exact_state(straight: Path, phantom_data: tuple[str, ...], tmp_path: Path):
     folder = tmp_path / "run"
     with launched(*launcher("--max-restarts=3"), *train_command(folder, phantom_data)) as process:

@@ -58,7 +58,9 @@ def kill(folder: Path, data: Sequence[str], times: int, statements: int, timeout
 
 def assert_nothing_was_lost(found: dict[str, Any]) -> None:
     for end in found["found"]:
-        assert end["ends"] == [-signal.SIGKILL] * 2, found["log"]
+        # the rank that is killed second may have noticed before that the other one is gone
+        assert -signal.SIGKILL in end["ends"], found["log"]
+        assert 0 not in end["ends"], found["log"]
         assert (end["unusable"], end["strays"]) == (0, 0), end
         # one interval, and what was trained while the checkpoint at its end was being written
         assert end["lost"] < 2 * INTERVAL, end
