@@ -212,7 +212,8 @@ def test_two_ranks_answer_a_signal_in_time_with_a_checkpoint(
     assert_same_end(folder, straight)
 
 
-@pytest.mark.parametrize("workers", [2, pytest.param(0, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("workers", [2, 0])
 def test_a_signal_during_the_preparation_is_answered_and_keeps_what_is_prepared(
     workers: int, phantom_data: tuple[str, ...], tmp_path: Path
 ):
