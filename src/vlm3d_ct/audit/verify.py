@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from vlm3d_ct.audit.cohort_checks import check_copies, check_splits
 from vlm3d_ct.audit.examine import examine
 from vlm3d_ct.audit.facts import CaseFacts
 from vlm3d_ct.audit.label_checks import LabelFindings, check_labels
 from vlm3d_ct.audit.oddness import Odd, oddest
-from vlm3d_ct.data.case import Case
+from vlm3d_ct.data.case import Case, MaskLabels
 from vlm3d_ct.data.layout import read_cases
 from vlm3d_ct.data.workers import map_cases
 from vlm3d_ct.errors import DataError, Problem
@@ -82,12 +82,19 @@ class VerifyReport:
                 yield f"  ... and {count - SHOWN_PER_CODE} more; --json lists all of them"
 
 
-def verify_directory(directory: Path, *, workers: int) -> VerifyReport:
+def verify_directory(
+    directory: Path, *, workers: int, mask_labels: MaskLabels | Literal["auto"] = "auto"
+) -> VerifyReport:
     """Read every file of a data folder once and report every problem; nothing is written, nothing raises for bad data.
 
     Volumes without a text and those that the published lists leave out are read, too: the evaluation uses them.
+
+    Args:
+        directory: the folder.
+        workers: processes.
+        mask_labels: see `read_cases`.
     """
-    index = read_cases(directory)
+    index = read_cases(directory, mask_labels=mask_labels)
     cases = (*index.cases, *index.without_text, *index.no_chest)
     usable = {(case.kind, case.case_id) for case in index.cases}
     problems = [*index.problems, *check_splits(cases)]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from pathlib import Path
+from typing import Literal
 
 from vlm3d_ct.audit.page import audit_page
 from vlm3d_ct.audit.verify import verify_directory
-from vlm3d_ct.cli.arguments import Commands, add_command
+from vlm3d_ct.cli.arguments import Commands, add_command, add_workers
 from vlm3d_ct.config import load_config
+from vlm3d_ct.data.case import MaskLabels
 from vlm3d_ct.errors import ConfigError, DataError
 from vlm3d_ct.log import say
 from vlm3d_ct.volumes.atomic import write_atomically
@@ -27,14 +28,13 @@ def add_commands(commands: Commands[argparse.ArgumentParser]) -> None:
     parser.add_argument("path", metavar="PATH", help="a data folder, or a configuration (all its data folders)")
     parser.add_argument("--json", metavar="FILE", help="write everything found to a file")
     parser.add_argument("--html", metavar="FILE", help="write a page with histograms and the oddest cases; names cases")
-    parser.add_argument(
-        "--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (default: cores)"
-    )
+    add_workers(parser)
     parser.set_defaults(run=_verify)
 
 
 def _verify(parsed: argparse.Namespace) -> int:
-    reports = [verify_directory(folder, workers=parsed.workers) for folder in _folders(Path(parsed.path))]
+    folders, labels = _folders(Path(parsed.path))
+    reports = [verify_directory(folder, workers=parsed.workers, mask_labels=labels) for folder in folders]
     for report in reports:
         for line in report.render():
             say(line)
@@ -45,14 +45,15 @@ def _verify(parsed: argparse.Namespace) -> int:
     return DataError.exit_code if any(report.problems for report in reports) else 0
 
 
-def _folders(path: Path) -> list[Path]:
+def _folders(path: Path) -> tuple[list[Path], MaskLabels | Literal["auto"]]:
+    """The folders to be audited and what the ids in their masks mean."""
     if path.is_dir():
-        return [path]
+        return [path], "auto"
     data = load_config(path).data
     folders = [Path(folder) for folder in (data.ctrate_dir, data.omniabnorm_dir) if folder is not None]
     if not folders:
         raise ConfigError(f"{path}: data.ctrate_dir and data.omniabnorm_dir are not set: nothing to verify.")
-    return folders
+    return folders, data.mask_labels
 
 
 def _write(path: Path, text: str) -> None:

@@ -6,6 +6,7 @@ voxels | labels (blosc2: LZ4, bit-shuffled) | CRC of everything before (uint32).
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import struct
@@ -32,7 +33,8 @@ SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,199}")
 
 _PREFIX = struct.Struct("<8sII")
 _CRC = struct.Struct("<I")
-_LONGEST_HEADER = 2**14  # a case has a dozen files at most, their names 255 bytes each
+MOST_LISTED_SOURCES = 12
+_LONGEST_HEADER = 2**14  # a dozen names of 255 bytes each, and what else stands there
 _AGAIN = "Run `vlm3d-ct prepare` again."
 
 
@@ -128,10 +130,22 @@ def read_entry_header(path: Path) -> dict[str, Any]:
 
 
 def _sources(case: Case) -> list[list[Any]]:
-    """[name, bytes, time of change in ns] of every file that a case is made from, and how its mask is read."""
+    """[name, bytes, time of change in ns] of every file that a case is made from, and how they are read.
+
+    Many files, such as one for each structure, are one entry with their number and a hash, so that the header stays
+    small.
+    """
     paths = [*dict.fromkeys(case.image_paths), *case.mask_paths]
     states = [(path.name, path.stat()) for path in paths]
-    return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in states] + [[case.mask_labels, 0, 0]]
+    files: list[list[Any]] = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in states]
+    if len(files) > MOST_LISTED_SOURCES:
+        digest = hashlib.sha256(json.dumps(files).encode()).hexdigest()
+        files = [[f"{len(files)} files {digest}", sum(size for _, size, _ in files), 0]]
+    stored = case.stored
+    read_as = (
+        "" if stored is None else f" {stored.slope} {stored.intercept_hu} {stored.spacing_mm} {stored.orientation}"
+    )
+    return [*files, [case.mask_labels + read_as, 0, 0]]
 
 
 def _encode(prepared: Prepared, fingerprint: str, sources: list[list[Any]]) -> list[bytes]:

@@ -90,8 +90,7 @@ def find_cohort(config: Config) -> Cohort:
     for setting, folder, kind in folders:
         if folder is None:
             continue
-        labels = config.data.mask_labels
-        index = read_cases(Path(folder), mask_labels=None if labels == "auto" else labels)
+        index = read_cases(Path(folder), mask_labels=config.data.mask_labels)
         if index.description:
             say(index.description)
         found = [case for case in index.cases if case.kind == kind]

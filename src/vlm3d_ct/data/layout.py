@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
 from vlm3d_ct.data.case import Case, MaskLabels, Plane
 from vlm3d_ct.data.cot import is_published_slice, is_slice_record
@@ -43,12 +43,12 @@ class CaseIndex:
     no_chest: tuple[Case, ...] = ()
 
 
-def read_cases(directory: Path, *, mask_labels: MaskLabels | None = None) -> CaseIndex:
+def read_cases(directory: Path, *, mask_labels: MaskLabels | Literal["auto"] = "auto") -> CaseIndex:
     """Find the cases of a folder in the plan's layout, of a published one, or of a folder that holds such folders.
 
     Args:
         directory: the folder.
-        mask_labels: what the ids in volumes' masks mean; None for what the layout means. Folders with one file for
+        mask_labels: what the ids in volumes' masks mean; ``auto`` for what the layout means. Folders with one file for
             each structure, and lesion masks, are told apart whatever it is.
 
     Nothing raises: what is wrong is in ``problems``, an empty or missing folder included.
@@ -60,10 +60,11 @@ def read_cases(directory: Path, *, mask_labels: MaskLabels | None = None) -> Cas
             problems=(problem("missing-folder", directory, "folder", "absent", message, _REMEDY),),
             description="",
         )
-    parts = _recognise(directory, mask_labels)
+    labels = None if mask_labels == "auto" else mask_labels
+    parts = _recognise(directory, labels)
     if not parts:
         children = sorted(child for child in directory.iterdir() if child.is_dir() and not child.name.startswith("."))
-        parts = [(f"{child.name}: {line}", part) for child in children for line, part in _recognise(child, mask_labels)]
+        parts = [(f"{child.name}: {line}", part) for child in children for line, part in _recognise(child, labels)]
     if not parts:
         names = ", ".join(sorted(child.name for child in directory.iterdir())[:8])
         message = "No volumes and no slices were recognised here." if names else "The folder is empty."

@@ -16,6 +16,7 @@ from vlm3d_ct.data.layout import read_cases
 from vlm3d_ct.errors import ConfigError, DataError
 from vlm3d_ct.seeding import random_stream
 from vlm3d_ct.volumes.preprocess import Prepared
+from vlm3d_ct.volumes.stored import StoredScan
 
 
 def _prepared(seed: int = 0, labels: bool = True) -> Prepared:
@@ -120,3 +121,22 @@ def test_a_folder_that_cannot_be_written_is_a_configuration_error(cache: Cache, 
     cache.root.write_text("a file stands where the cache should be")
     with pytest.raises(ConfigError, match=r"cannot write the cache entry of \d+ bytes: Not a directory"):
         cache.write(case, _prepared())
+
+
+def test_a_mask_of_very_many_files_is_current_until_one_of_them_changes(cache: Cache, case: Case) -> None:
+    folder = case.image_paths[0].parent
+    paths = tuple(folder / f"{'structure' * 20}_{number}.nii.gz" for number in range(200))
+    for path in paths:
+        path.write_bytes(b"mask")
+    many = replace(case, mask_paths=paths, mask_labels="structures")
+    cache.write(many, _prepared(labels=True))
+    assert cache.is_current(many)
+    paths[150].write_bytes(b"another")
+    assert not cache.is_current(many)
+
+
+def test_another_row_of_metadata_makes_an_entry_stale(cache: Cache, case: Case) -> None:
+    row = StoredScan(slope=1.0, intercept_hu=-1024.0, spacing_mm=(1.0, 0.7, 0.7), table=case.image_paths[0])
+    cache.write(replace(case, stored=row), _prepared(labels=True))
+    assert cache.is_current(replace(case, stored=row))
+    assert not cache.is_current(replace(case, stored=replace(row, intercept_hu=-8192.0)))

@@ -254,7 +254,7 @@ class _Folder:
         self, directory: Path, preprocess: Preprocess, cache: Cache, *, keep_trained: bool
     ) -> tuple[list[Case], dict[str, int]]:
         """The cases that can be used, prepared; and how many were left out, by reason."""
-        index = read_cases(directory)
+        index = read_cases(directory, mask_labels=self.encoder.config.data.mask_labels)
         say(index.description)
         found = [case for case in (*index.cases, *index.without_text, *index.no_chest) if case.kind == self.kind]
         trained = self.encoder.training_patients
