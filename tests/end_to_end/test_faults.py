@@ -218,10 +218,16 @@ def test_a_signal_during_the_preparation_is_answered_and_keeps_what_is_prepared(
     workers: int, phantom_data: tuple[str, ...], tmp_path: Path
 ):
     folder, cache = tmp_path / "run", tmp_path / "cache"
-    big = (f"data.cache_dir={cache}", "preprocess.size=[64, 256, 256]", "model.patch_size=[8, 32, 32]")
+    big = (
+        f"data.cache_dir={cache}",
+        "preprocess.size=[64, 256, 256]",
+        "preprocess.slice_size=[8, 32, 32]",
+        "model.patch_size=[8, 32, 32]",
+    )
     command = train_command(folder, phantom_data, *big, f"data.num_workers={workers}")
     with launched(*launcher(), *command) as process:
         wait_until(lambda: process.poll() is not None or any(cache.rglob("*.ct")), 120)
+        assert process.poll() is None, process.communicate()
         os.kill(process.pid, signal.SIGTERM)
         _, err = process.communicate(timeout=ANSWER_S + 5)
     assert "stopped: stopped while preparing; start the same command again to continue." in err
