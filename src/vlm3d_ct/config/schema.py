@@ -22,7 +22,6 @@ _Millimetres = Annotated[float, Field(ge=0.1, le=20.0)]
 Shape3 = tuple[Positive, Positive, Positive]
 Spacing3 = tuple[_Millimetres, _Millimetres, _Millimetres]
 Precision = Literal["int16", "uint8"]
-Spacing = Annotated[float, Field(ge=0.1, le=20.0)]
 Window = Literal["plan", "soft_tissue", "lung", "bone"] | tuple[float, Annotated[float, Field(gt=0)]]
 
 _settings = dataclass(frozen=True, kw_only=True, config={"extra": "forbid"})

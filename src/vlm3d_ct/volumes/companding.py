@@ -1,61 +1,47 @@
-"""HU in 8 bits: fine where tissues differ, coarse in bone and metal.
-
-Four ranges, each cut into bins of one width; a bin is stored as its number and read back as its middle:
-
-| HU | bin | largest error | what is there |
-|---|---|---|---|
-| -1024 to -201 | 8 | 4 | air, lung |
-| -200 to 199 | 4 | 2 | fat, fluid, soft tissue, blood with contrast |
-| 200 to 999 | 32 | 16 | calcification, bone |
-| 1000 to 3071 | 80 | 40 | dense bone, metal |
-
-The errors are those of `largest_errors`; a test holds this table to them.
-"""
+"""Hounsfield units in 8 bits: fine steps where tissue differs by little, coarse ones in bone and metal."""
 
 from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Int16, UInt8
 
-MIN_HU, MAX_HU = -1024, 3071
-"""What is stored of a scan; 8-bit and 16-bit cases alike are limited to it."""
-PIECES = ((-1024, 8), (-200, 4), (200, 32), (1000, 80))
-"""(first HU, HU in a bin) of each range."""
+from vlm3d_ct.volumes.volume import MAX_HU, MIN_HU
 
-_STARTS = np.concatenate(
-    [np.arange(first, end, step) for (first, step), end in zip(PIECES, (-200, 200, 1000, MAX_HU + 1), strict=True)]
+STEPS_HU: tuple[tuple[int, int, int], ...] = ((-1024, -200, 8), (-200, 200, 4), (200, 1000, 24), (1000, 3071, 116))
+"""(from, to, step): lung and air, soft tissue and blood, contrast medium and spongy bone, compact bone and metal."""
+
+
+def _levels() -> Int16[np.ndarray, "256"]:
+    parts = [np.arange(low, high, step) for low, high, step in STEPS_HU]
+    return np.concatenate([*parts, [MAX_HU]]).astype(np.int16)
+
+
+LEVELS_HU = _levels()
+"""The Hounsfield units that can be stored, rising."""
+_CODES = np.searchsorted((LEVELS_HU[:-1].astype(np.int32) + LEVELS_HU[1:]) / 2, np.arange(MIN_HU, MAX_HU + 1)).astype(
+    np.uint8
 )
-_ENDS = np.append(_STARTS[1:], MAX_HU + 1)
-LEVELS_HU: Int16[np.ndarray, " levels"] = ((_STARTS + _ENDS) // 2).astype(np.int16)
-"""What each code stands for, 254 levels."""
-_CODES = np.repeat(np.arange(len(_STARTS), dtype=np.uint8), _ENDS - _STARTS)
 
 
-def encode_hu(voxels_hu: Int16[np.ndarray, "..."]) -> UInt8[np.ndarray, "..."]:
-    """The code of each value; they must lie within ``MIN_HU`` and ``MAX_HU``."""
-    return np.take(_CODES, np.subtract(voxels_hu, MIN_HU, dtype=np.int16))
+def to_codes(voxels_hu: Int16[np.ndarray, "z y x"]) -> UInt8[np.ndarray, "z y x"]:
+    """The code of the nearest level; HU must lie within -1024..3071."""
+    codes = np.empty(voxels_hu.shape, np.uint8)
+    for plane, result in zip(voxels_hu, codes, strict=True):  # one at a time: NumPy makes 8-byte indices
+        np.take(_CODES, plane.astype(np.int32) - MIN_HU, out=result)
+    return codes
 
 
-def decode_hu(codes: UInt8[np.ndarray, "..."]) -> Int16[np.ndarray, "..."]:
-    """The middle of each code's bin, in HU.
-
-    Raises:
-        IndexError: a code beyond the table.
-    """
-    return np.take(LEVELS_HU, codes)
-
-
-def largest_errors() -> tuple[tuple[int, int, int], ...]:
-    """(first HU, last HU, largest error in HU) of each range, from the table itself."""
-    values = np.arange(MIN_HU, MAX_HU + 1, dtype=np.int16)
-    errors = np.abs(decode_hu(encode_hu(values)).astype(int) - values)
-    ends = (*(first for first, _ in PIECES[1:]), MAX_HU + 1)
-    return tuple(
-        (first, end - 1, int(errors[first - MIN_HU : end - MIN_HU].max()))
-        for (first, _), end in zip(PIECES, ends, strict=True)
-    )
+def to_hu(codes: UInt8[np.ndarray, "z y x"]) -> Int16[np.ndarray, "z y x"]:
+    """The Hounsfield units that the codes stand for."""
+    hu = np.empty(codes.shape, np.int16)
+    for plane, result in zip(codes, hu, strict=True):
+        np.take(LEVELS_HU, plane, out=result)
+    return hu
 
 
-def describe_errors() -> str:
-    """The largest errors in one line."""
-    return ", ".join(f"{error} HU in {first}..{last}" for first, last, error in largest_errors())
+def describe_error() -> str:
+    """The greatest error of each range, computed from the levels, for people."""
+    exact = np.arange(MIN_HU, MAX_HU + 1)
+    error = np.abs(LEVELS_HU[_CODES].astype(np.int32) - exact)
+    ranges = ((low, high, int(error[(exact >= low) & (exact <= high)].max())) for low, high, _ in STEPS_HU)
+    return ", ".join(f"{worst} HU in {low}..{high}" for low, high, worst in ranges)

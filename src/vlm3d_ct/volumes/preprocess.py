@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Int16, UInt8
 
 from vlm3d_ct.config.schema import Precision, PreprocessConfig
+from vlm3d_ct.volumes import companding
 from vlm3d_ct.volumes.resize import Size, resample_average, resample_nearest, resize_average, resize_nearest
 from vlm3d_ct.volumes.slices import SliceStack
 from vlm3d_ct.volumes.volume import MAX_HU, MIN_HU, RegionMask, Volume
@@ -45,38 +46,41 @@ class Preprocess:
     Attributes:
         size: voxels (z, y, x) of a prepared volume.
         slice_size: voxels (z, y, x) of a prepared slice with its neighbours.
-        geometry: ``fixed`` stretches every scan to ``size``; ``physical`` keeps millimetres.
-        spacing_mm: of ``physical``; None else.
-        precision: of a prepared volume's HU.
+        spacing_mm: of a prepared volume, (z, y, x): the scan is cropped, or padded with air, about its centre. None
+            stretches every scan to ``size`` instead.
+        precision: ``uint8`` rounds a volume's HU to 256 levels (`companding`).
     """
 
     size: Size
     slice_size: Size
-    geometry: Literal["fixed", "physical"] = "fixed"
     spacing_mm: tuple[float, float, float] | None = None
     precision: Precision = "int16"
 
     @classmethod
     def from_config(cls, config: PreprocessConfig) -> Preprocess:
         """The preprocessing that a configuration asks for."""
-        return cls(**asdict(config))
+        return cls(**{field.name: getattr(config, field.name) for field in fields(cls)})
 
     def __call__(self, volume: Volume, mask: RegionMask | None) -> Prepared:
-        """Clip to -1024..3071 HU and bring to ``size``; labels take the nearest voxel, what lies outside is air."""
-        voxels, labels = volume.voxels_hu, None if mask is None else mask.labels
-        bounds = (MIN_HU, MAX_HU)
+        """Clip to -1024..3071 HU and resize; labels take the nearest voxel."""
+        old_mm, bounds = volume.spacing_mm, (MIN_HU, MAX_HU)
+        labels = None
         if self.spacing_mm is None:
-            z, y, x = (mm * old / new for mm, old, new in zip(volume.spacing_mm, voxels.shape, self.size, strict=True))
-            resized = resize_average(voxels, self.size, bounds=bounds)
-            labels = None if labels is None else resize_nearest(labels, self.size)
+            z, y, x = (mm * old / new for mm, old, new in zip(old_mm, volume.voxels_hu.shape, self.size, strict=True))
+            voxels_hu = resize_average(volume.voxels_hu, self.size, bounds=bounds)
+            if mask is not None:
+                labels = resize_nearest(mask.labels, self.size)
         else:
             z, y, x = self.spacing_mm
-            c, b, a = (new / old for new, old in zip(self.spacing_mm, volume.spacing_mm, strict=True))
-            resized = resample_average(voxels, self.size, (c, b, a), outside=MIN_HU, bounds=bounds)
-            labels = None if labels is None else resample_nearest(labels, self.size, (c, b, a))
+            ratio = (z / old_mm[0], y / old_mm[1], x / old_mm[2])
+            voxels_hu = resample_average(volume.voxels_hu, self.size, ratio, outside=MIN_HU, bounds=bounds)
+            if mask is not None:
+                labels = resample_nearest(mask.labels, self.size, ratio)
         if self.precision == "uint8":
-            resized = decode_hu(encode_hu(resized))
-        return Prepared(voxels_hu=resized, labels=labels, spacing_mm=(z, y, x), kind="volume", precision=self.precision)
+            voxels_hu = companding.to_hu(companding.to_codes(voxels_hu))
+        return Prepared(
+            voxels_hu=voxels_hu, labels=labels, spacing_mm=(z, y, x), kind="volume", precision=self.precision
+        )
 
     def slices(self, stack: SliceStack) -> Prepared:
         """Resize a slice with its neighbours; the lesion of the key slice is repeated along z."""
