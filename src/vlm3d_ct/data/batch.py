@@ -98,37 +98,68 @@ def _fresh(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     return torch.empty(shape, dtype=dtype)
 
 
-def collate(samples: Sequence[Sample], pad_id: int, allocate: Allocate = _fresh) -> Batch:
-    """Stack samples of one kind; texts are padded to the longest of the batch.
+class Stack:
+    """A micro-batch that grows case by case; the voxels of a case are copied at once and need not be kept.
+
+    One case at a time, a worker decompresses every case into the memory of the one before (decision 0021).
 
     Args:
-        samples: at least one.
+        count: cases to come, all of one kind.
         pad_id: token that fills up.
         allocate: gives the memory of the voxels, then of the labels.
     """
-    first = samples[0].prepared
-    reports = collate_reports([sample.report for sample in samples], pad_id)
-    shape = (len(samples), *first.voxels_hu.shape)
-    voxels = allocate(shape, torch.from_numpy(first.voxels_hu[:0]).dtype)
-    labels = allocate(shape, torch.uint8) if first.kind == "volume" else None
-    for row, sample in enumerate(samples):
-        voxels[row] = torch.from_numpy(sample.prepared.voxels_hu)
-        if labels is not None:
-            given = sample.prepared.labels
-            labels[row] = 0 if given is None else torch.from_numpy(given)
-    return Batch(
-        kind=first.kind,
-        case_ids=tuple(sample.case_id for sample in samples),
-        changes=tuple(sample.change for sample in samples),
-        voxels=voxels,
-        labels=labels,
-        mask_given=torch.tensor([first.kind == "volume" and s.prepared.labels is not None for s in samples]),
-        spacing_mm=torch.tensor([s.prepared.spacing_mm for s in samples], dtype=torch.float32),
-        input_ids=torch.from_numpy(reports.input_ids),
-        attention_mask=torch.from_numpy(reports.attention_mask),
-        token_type_ids=torch.from_numpy(reports.token_type_ids),
-        region_tokens=torch.from_numpy(reports.region_tokens),
-        region_mentions=torch.from_numpy(reports.region_mentions),
-        region_groups=torch.from_numpy(reports.region_groups),
-        text_groups=torch.from_numpy(reports.text_groups),
-    )
+
+    def __init__(self, count: int, pad_id: int, allocate: Allocate = _fresh):
+        self._count, self._pad_id, self._allocate = count, pad_id, allocate
+        self._kind: Kind = "volume"
+        self._voxels: Tensor | None = None
+        self._labels: Tensor | None = None
+        self._about: list[tuple[str, Change, EncodedReport, tuple[float, float, float], bool]] = []
+
+    def add(self, sample: Sample) -> None:
+        """Copy the next case."""
+        prepared, row = sample.prepared, len(self._about)
+        if self._voxels is None:
+            self._start(prepared)
+        assert self._voxels is not None
+        self._voxels[row] = torch.from_numpy(prepared.voxels_hu)
+        if self._labels is not None:
+            self._labels[row] = 0 if prepared.labels is None else torch.from_numpy(prepared.labels)
+        mask_given = prepared.kind == "volume" and prepared.labels is not None
+        self._about.append((sample.case_id, sample.change, sample.report, prepared.spacing_mm, mask_given))
+
+    def _start(self, first: Prepared) -> None:
+        shape = (self._count, *first.voxels_hu.shape)
+        self._kind = first.kind
+        self._voxels = self._allocate(shape, torch.from_numpy(first.voxels_hu[:0]).dtype)
+        self._labels = self._allocate(shape, torch.uint8) if first.kind == "volume" else None
+
+    def batch(self) -> Batch:
+        """The batch, when all its cases are there; texts are padded to the longest."""
+        assert self._voxels is not None
+        case_ids, changes, encoded, spacings, masks_given = zip(*self._about, strict=True)
+        reports = collate_reports(encoded, self._pad_id)
+        return Batch(
+            kind=self._kind,
+            case_ids=case_ids,
+            changes=changes,
+            voxels=self._voxels,
+            labels=self._labels,
+            mask_given=torch.tensor(masks_given),
+            spacing_mm=torch.tensor(spacings, dtype=torch.float32),
+            input_ids=torch.from_numpy(reports.input_ids),
+            attention_mask=torch.from_numpy(reports.attention_mask),
+            token_type_ids=torch.from_numpy(reports.token_type_ids),
+            region_tokens=torch.from_numpy(reports.region_tokens),
+            region_mentions=torch.from_numpy(reports.region_mentions),
+            region_groups=torch.from_numpy(reports.region_groups),
+            text_groups=torch.from_numpy(reports.text_groups),
+        )
+
+
+def collate(samples: Sequence[Sample], pad_id: int) -> Batch:
+    """Stack samples of one kind, at least one."""
+    stack = Stack(len(samples), pad_id)
+    for sample in samples:
+        stack.add(sample)
+    return stack.batch()

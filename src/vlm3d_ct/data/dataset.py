@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from vlm3d_ct.config import AugmentConfig, Config
 from vlm3d_ct.data.augment import draw_change
-from vlm3d_ct.data.batch import Batch, Change, Sample, collate
+from vlm3d_ct.data.batch import Batch, Change, Sample, Stack, collate
 from vlm3d_ct.data.cache import Cache
 from vlm3d_ct.data.case import Case
 from vlm3d_ct.data.order import MicroBatchOrder
@@ -122,17 +122,17 @@ class _MicroBatches(Dataset[Batch | SlotBatch | DataError]):
 
     def __getitem__(self, request: Request) -> Batch | SlotBatch | DataError:
         slot, keys = request
-        samples: list[Sample] = []
+        filling = Filling(self.slots, slot)
+        stack = Stack(len(keys), self.dataset.tokenizer.pad_id, filling)
         problems: list[Problem] = []
         for key in keys:
             try:
-                samples.append(self._sample(key))
+                stack.add(self._sample(key))
             except DataError as error:
                 problems.extend(error.problems)
         if problems:
             return DataError(problems)
-        filling = Filling(self.slots, slot)
-        return filling.pack(collate(samples, self.dataset.tokenizer.pad_id, filling))
+        return filling.pack(stack.batch())
 
     def _sample(self, key: tuple[int, int]) -> Sample:
         """The sample; an entry that the disk has damaged since it was prepared is made again, once."""

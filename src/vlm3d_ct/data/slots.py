@@ -9,11 +9,13 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from math import prod
 from pathlib import Path
+from typing import Any
 from weakref import WeakValueDictionary, finalize
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -67,9 +69,19 @@ class Slots:
 
 @dataclass
 class SlotBatch:
-    """A batch as a worker sends it: voxels and labels stay in the slot, only their places travel."""
+    """A batch as a worker sends it: voxels and labels stay in the slot, only their places travel.
 
-    batch: Batch
+    Attributes:
+        small: all other fields of the batch. Tensors travel as arrays: torch would pass each through a file of its own,
+            handed over by a thread of the worker, and the run would wait for it.
+        slots: number of the `Slots`.
+        slot: the one that was filled.
+        shape: of the voxels.
+        dtype: of the voxels.
+        labelled: whether labels follow the voxels.
+    """
+
+    small: dict[str, Any]
     slots: int
     slot: int
     shape: tuple[int, ...]
@@ -82,7 +94,10 @@ class SlotBatch:
         voxels = _view(content, 0, self.shape, self.dtype)
         assert voxels is not None
         labels = _view(content, voxels.nbytes, self.shape, torch.uint8) if self.labelled else None
-        return replace(self.batch, voxels=voxels, labels=labels)
+        small: dict[str, Any] = {
+            k: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for k, v in self.small.items()
+        }
+        return Batch(**small, voxels=voxels, labels=labels)
 
     def pin_memory(self) -> Batch:
         """The attached batch in page-locked memory; called by the loader's thread, which frees the slot by it."""
@@ -90,7 +105,7 @@ class SlotBatch:
 
 
 class Filling:
-    """Gives `collate` its memory in a worker: out of the slot while it lasts, else fresh."""
+    """Gives a `Stack` its memory in a worker: out of the slot while it lasts, else fresh."""
 
     def __init__(self, slots: Slots | None, slot: int | None):
         self._slots, self._slot, self._used = slots, slot, 0
@@ -112,8 +127,10 @@ class Filling:
         if self._outside or self._slots is None or self._slot is None:
             return batch
         shape, dtype = tuple(batch.voxels.shape), batch.voxels.dtype
-        bare = replace(batch, voxels=torch.empty(shape[0], 0, 0, 0), labels=None)
-        return SlotBatch(bare, self._slots.number, self._slot, shape, dtype, batch.labels is not None)
+        values = {field.name: getattr(batch, field.name) for field in fields(batch)}
+        del values["voxels"], values["labels"]
+        small = {k: v.numpy() if isinstance(v, Tensor) else v for k, v in values.items()}
+        return SlotBatch(small, self._slots.number, self._slot, shape, dtype, batch.labels is not None)
 
 
 class RequestOrder:
