@@ -16,6 +16,7 @@ from vlm3d_ct.data.cache import SUFFIX, read_entry_header
 from vlm3d_ct.errors import ConfigError
 from vlm3d_ct.inference import read_text_side
 from vlm3d_ct.log import say
+from vlm3d_ct.volumes.companding import describe_error
 from vlm3d_ct.volumes.nifti import read_volume
 
 
@@ -77,6 +78,8 @@ def _cache_entry(path: Path) -> Iterator[str]:
     header = read_entry_header(path)
     yield f"{path}: prepared case"
     yield from (f"{name}: {value}" for name, value in header.items())
+    if header["kind"] == "volume" and header["precision"] == "uint8":
+        yield f"HU in 8 bits, off by at most {describe_error()}"
 
 
 def _volume(path: Path) -> Iterator[str]:

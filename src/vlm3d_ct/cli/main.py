@@ -10,9 +10,9 @@ import sys
 from collections.abc import Callable, Sequence
 
 from vlm3d_ct.cli import evaluate, inspect, phantom, prepare, train, verify
+from vlm3d_ct.data.stopping import SIGNALS
 from vlm3d_ct.errors import Stopped, UserError
 from vlm3d_ct.log import is_main_rank
-from vlm3d_ct.training.stop import SIGNALS as STOP_SIGNALS
 
 EXIT_CODES = """exit codes: 0 done; 2 usage or configuration; 3 data or checkpoint invalid; 4 stopped, can be continued;
 1 anything unexpected, with its traceback"""
@@ -60,6 +60,6 @@ def entry(command: Sequence[str] = ()) -> None:
         for child in multiprocessing.active_children():
             child.kill()
     if code == Stopped.exit_code:
-        for number in STOP_SIGNALS:  # a launcher repeats its signal; the code must not become that of the signal
+        for number in SIGNALS:  # a launcher repeats its signal; the code must not become that of the signal
             signal.signal(number, signal.SIG_IGN)
     sys.exit(code)

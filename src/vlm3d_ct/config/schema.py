@@ -62,7 +62,7 @@ class PreprocessConfig:
     stretches every scan to ``size``, as the plan does."""
     precision: Precision = "int16"
     """How the cache keeps HU: exact, or in 8 bits with an error of 2 HU in soft tissue, 4 HU in lung, 58 HU in dense
-    bone, and half the disk."""
+    bone and two thirds of the disk."""
 
 
 @_settings

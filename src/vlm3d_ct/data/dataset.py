@@ -22,6 +22,7 @@ from vlm3d_ct.data.case import Case
 from vlm3d_ct.data.order import MicroBatchOrder
 from vlm3d_ct.data.prepare import prepare_case
 from vlm3d_ct.data.slots import Filling, Request, RequestOrder, SlotBatch, Slots
+from vlm3d_ct.data.stopping import SIGNALS
 from vlm3d_ct.errors import DataError, Problem
 from vlm3d_ct.log import warn
 from vlm3d_ct.seeding import random_stream
@@ -206,7 +207,7 @@ def _as_it_is(item: Any) -> Any:
 
 def _leave_signals_to_the_run(_worker: int) -> None:
     """Ctrl-C or a cluster's SIGTERM reach every process of a run; a worker ends when the run lets it."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 

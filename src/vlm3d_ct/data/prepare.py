@@ -25,6 +25,8 @@ from vlm3d_ct.volumes.preprocess import Preprocess
 
 COMPRESSED_SHARE = 0.6
 """Size of an entry against its voxels: 0.56-0.59 measured on a thoracic CT at 64x512x512, with and without noise."""
+VOXEL_BYTES = {"int16": 2.0, "uint8": 1.3}
+"""Of a volume's voxel, before compression; 8 bits compress less: 0.65 of an entry in 16 (benchmarks/data_speed.py)."""
 SURVEY_THREADS = 16
 """Entries looked at side by side: on a shared disk each look is a wait."""
 
@@ -178,7 +180,8 @@ def _announce(states: Sequence[_State], preprocess: Preprocess, root: Path) -> N
     """Say how much work and disk it will be, for all shards together; refuse if the disk cannot hold it."""
     missing = [state.case for state in states if not state.current]
     volumes = sum(case.kind == "volume" for case in missing)
-    voxel_bytes = 2 * volumes * prod(preprocess.size) + (len(missing) - volumes) * prod(preprocess.slice_size)
+    volume_bytes = VOXEL_BYTES[preprocess.precision] * prod(preprocess.size)
+    voxel_bytes = volumes * volume_bytes + (len(missing) - volumes) * prod(preprocess.slice_size)
     needed = round(COMPRESSED_SHARE * voxel_bytes)
     if not missing:
         say(f"All {len(states)} cases are prepared in {root}.")

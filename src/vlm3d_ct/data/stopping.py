@@ -10,12 +10,13 @@ from types import FrameType
 
 from vlm3d_ct.errors import Stopped
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+"""SIGTERM: launchers and clusters; SIGINT: the keyboard; SIGHUP: a closed terminal; SIGUSR1: Slurm's ``--signal``."""
 
 
 @contextmanager
 def stopped_by_signals(work: str) -> Iterator[None]:
-    """The first SIGTERM, SIGINT or SIGHUP raises `Stopped`, those after it are ignored while the context lasts.
+    """The first of `SIGNALS` raises `Stopped`, those after it are ignored while the context lasts.
 
     Outside the main thread, where Python handles no signals, nothing changes.
 

@@ -8,7 +8,7 @@ from vlm3d_ct.evaluation.localise import ShownPhrase
 from vlm3d_ct.evaluation.region_examples import ShownRegion
 from vlm3d_ct.evaluation.results import format_number
 from vlm3d_ct.pages.page import Block, Card, Gallery, Picture, Prose
-from vlm3d_ct.pages.pictures import heat_picture, outline_picture
+from vlm3d_ct.pages.pictures import heat_picture, thumbnail
 from vlm3d_ct.volumes.preprocess import Prepared
 
 
@@ -53,7 +53,7 @@ def _window(shown: Sequence[Prepared], window_hu: tuple[float, float]) -> str:
 
 def _region_card(shown: ShownRegion, window_hu: tuple[float, float], *, wrong: bool) -> Card:
     prepared = shown.prepared
-    picture = outline_picture(prepared.voxels_hu, shown.labels, prepared.spacing_mm, window_hu=window_hu)
+    picture = thumbnail(prepared.voxels_hu, shown.labels, prepared.spacing_mm, window_hu=window_hu, outlined=True)
     verb = "preferred by mistake" if wrong else "next"
     return Card(
         title=shown.case_id,

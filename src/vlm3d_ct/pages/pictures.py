@@ -83,33 +83,18 @@ def thumbnail(
     spacing_mm: tuple[float, float, float],
     *,
     window_hu: tuple[float, float],
+    outlined: bool = False,
 ) -> str:
-    """A small plain axial and coronal section side by side; ``labels`` only choose the slices."""
+    """A small axial and coronal section side by side; ``labels`` choose the slices, and are drawn if ``outlined``."""
     shown = sections(voxels_hu, labels, spacing_mm)[:2]
     heights = max(section.size_mm[0] / section.size_mm[1] for section in shown)
     figure = Figure(figsize=(1.8 * len(shown), 1.8 * heights), dpi=DPI, layout="constrained")
     axes = figure.subplots(1, len(shown), squeeze=False)
     for column, section in enumerate(shown):
         _draw(axes[0, column], section, window_hu, overlay=False)
-    return png_data_uri(figure, mode="L")
-
-
-def outline_picture(
-    voxels_hu: Int16[np.ndarray, "z y x"] | UInt8[np.ndarray, "z y x"],
-    labels: UInt8[np.ndarray, "z y x"] | None,
-    spacing_mm: tuple[float, float, float],
-    *,
-    window_hu: tuple[float, float],
-) -> str:
-    """The axial and coronal section with most labelled voxels side by side, those outlined."""
-    shown = sections(voxels_hu, labels, spacing_mm)[:2]
-    heights = max(section.size_mm[0] / section.size_mm[1] for section in shown)
-    figure = Figure(figsize=(1.8 * len(shown), 1.8 * heights), dpi=DPI, layout="constrained")
-    axes = figure.subplots(1, len(shown), squeeze=False)
-    for column, section in enumerate(shown):
-        _draw(axes[0, column], section, window_hu, overlay=False)
-        _outline(axes[0, column], section)
-    return png_data_uri(figure)
+        if outlined:
+            _outline(axes[0, column], section)
+    return png_data_uri(figure) if outlined else png_data_uri(figure, mode="L")
 
 
 def windows_picture(

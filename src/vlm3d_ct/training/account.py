@@ -44,7 +44,7 @@ class Account:
         self.parts = parts_of(model, objective)
         self.totals = Totals()
         self._watch, self._pace = PairWatch(objective), Pace()
-        self._alarm = CollapseAlarm(config.training.warmup_epochs * steps_per_epoch, pairs)
+        self._alarm = CollapseAlarm(config.training.num_epochs * steps_per_epoch / 2, pairs)
 
     def gradient_norms(self, loss_scale: Float[Tensor, ""]) -> dict[str, float]:
         """Before clipping, and without the scale of fp16; all ranks call this together."""

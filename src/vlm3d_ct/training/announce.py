@@ -12,7 +12,7 @@ from torch import nn
 from vlm3d_ct.config import Config
 from vlm3d_ct.data.cohort import Cohort
 from vlm3d_ct.distributed import world_size
-from vlm3d_ct.log import format_bytes, say, warn
+from vlm3d_ct.log import format_bytes, say
 from vlm3d_ct.models import Built
 from vlm3d_ct.models.flops import step_flops
 
@@ -73,12 +73,12 @@ def _cost(config: Config, built: Built, pairs: int, slices_only: bool) -> str:
 
 
 def _say_disk(config: Config, num_parameters: int, output_dir: Path) -> None:
-    """At most the best and the last stay, and one more while it is written."""
+    """At most the best and the last stay, and one more while it is written; `Saver.rehearse` warns of too little."""
     one = BYTES_PER_PARAMETER * num_parameters
     most = config.training.keep_best + config.training.keep_last + 1
     folder = next(parent for parent in (output_dir, *output_dir.absolute().parents) if parent.is_dir())
     free = shutil.disk_usage(folder).free
-    text = f"a checkpoint takes about {format_bytes(one)}, at most {most} of them {format_bytes(most * one)}"
-    say(f"{text}; {format_bytes(free)} are free")
-    if free < most * one:
-        warn(f"{folder}: {text}, but only {format_bytes(free)} are free; free space or lower training.keep_best")
+    say(
+        f"a checkpoint takes about {format_bytes(one)}, at most {most} of them {format_bytes(most * one)}; "
+        f"{format_bytes(free)} are free"
+    )

@@ -56,28 +56,39 @@ def _some(rows: Tensor) -> Tensor:
 class CollapseAlarm:
     """Says once that a side has collapsed, and again after it had recovered.
 
+    Encoders begin with everything alike, and may take a good part of a run to spread it out. A side that was spread and
+    is alike again has collapsed; one that never was is warned of only when it is late.
+
     Args:
-        quiet_steps: the warm-up, in which untrained encoders may find everything alike.
+        late_step: from here on a side that was never spread counts as collapsed, too.
         pairs: of a step; with fewer than `LEAST_PAIRS` the alarm stays silent.
     """
 
-    def __init__(self, quiet_steps: float, pairs: int):
-        self._quiet_steps, self._pairs = quiet_steps, pairs
+    def __init__(self, late_step: float, pairs: int):
+        self._late_step, self._pairs = late_step, pairs
         self._in_a_row = {"volume": 0, "text": 0}
+        """Logged steps in which a side was alike; negative: in which it was spread."""
+        self._was_spread = {"volume": False, "text": False}
 
     def __call__(self, step: int, measured: Mapping[str, float]) -> list[str]:
         """The warnings that these measurements of a logged step (see `PairWatch.measure`) call for."""
-        if step <= self._quiet_steps or self._pairs < LEAST_PAIRS:
+        if self._pairs < LEAST_PAIRS:
             return []
         warnings = []
         for side, name in (("volume", "volumes"), ("text", "reports")):
             cosine, rank = measured[f"{side}_mean_cosine"], measured[f"{side}_effective_rank"]
+            if np.isnan(cosine) or np.isnan(rank):
+                continue  # a skipped step says neither
             alike = cosine > HIGHEST_MEAN_COSINE or rank < LOWEST_EFFECTIVE_RANK
-            self._in_a_row[side] = self._in_a_row[side] + 1 if alike else 0
-            if self._in_a_row[side] == PATIENCE:
+            counts, row = self._was_spread[side] or step > self._late_step, self._in_a_row[side]
+            row = (max(row, 0) + 1 if counts else 0) if alike else min(row, 0) - 1
+            self._in_a_row[side] = row
+            self._was_spread[side] |= row == -PATIENCE
+            if row == PATIENCE:
+                what = "have collapsed" if self._was_spread[side] else "have never been told apart"
                 warnings.append(
-                    f"step {step}: the {name} have collapsed: for {PATIENCE} logged steps nearly all of them have had "
-                    f"the same embedding (mean cosine {cosine:.3f}, effective rank {rank:.1f}). "
-                    "Stop, and start anew with a lower training.lr, a longer warm-up or more pairs per step."
+                    f"step {step}: the {name} {what}: for {PATIENCE} logged steps nearly all of them have had the same "
+                    f"embedding (mean cosine {cosine:.3f}, effective rank {rank:.1f}). If the loss does not fall "
+                    "either, start anew with a lower training.lr, a longer warm-up or more pairs per step."
                 )
         return warnings

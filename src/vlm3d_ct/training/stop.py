@@ -8,10 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from vlm3d_ct.data.stopping import SIGNALS
 from vlm3d_ct.volumes.atomic import write_atomically
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
-"""SIGTERM: launchers and clusters; SIGINT: the keyboard; SIGHUP: a closed terminal; SIGUSR1: Slurm's ``--signal``."""
 STOPPED_FILE = "stopped"
 """In the run's folder while it is stopped and can be continued. A launcher of several ranks turns their exit code 4
 into its own 1, so that a job script cannot tell a stop from a failure by the code."""

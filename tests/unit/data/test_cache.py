@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 from data_folders import write_ctrate
 
+from vlm3d_ct.cli.main import run
 from vlm3d_ct.data.cache import Cache, read_entry_header
 from vlm3d_ct.data.case import Case
 from vlm3d_ct.data.layout import read_cases
 from vlm3d_ct.errors import ConfigError, DataError
 from vlm3d_ct.seeding import random_stream
+from vlm3d_ct.volumes.companding import to_codes, to_hu
 from vlm3d_ct.volumes.preprocess import Prepared
 from vlm3d_ct.volumes.stored import StoredScan
 
@@ -140,3 +142,20 @@ def test_another_row_of_metadata_makes_an_entry_stale(cache: Cache, case: Case) 
     cache.write(replace(case, stored=row), _prepared(labels=True))
     assert cache.is_current(replace(case, stored=row))
     assert not cache.is_current(replace(case, stored=replace(row, intercept_hu=-8192.0)))
+
+
+def test_hu_in_8_bits_come_back_as_they_were_rounded_and_take_less(
+    cache: Cache, case: Case, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exact = _prepared()
+    rounded = replace(exact, voxels_hu=to_hu(to_codes(exact.voxels_hu)), precision="uint8")
+    path = cache.path(case.case_id, "volume")
+    cache.write(case, exact)
+    size = path.stat().st_size
+    cache.write(case, rounded)
+    read = cache.read(case.case_id, "volume")
+    _assert_equal(read, rounded)
+    assert read.precision == "uint8"
+    assert path.stat().st_size < size
+    assert run(["inspect", str(path)]) == 0
+    assert "HU in 8 bits, off by at most 4 HU in -1024..-200, 2 HU in -200..200" in capsys.readouterr().out

@@ -111,7 +111,7 @@ model:
 """
 
 
-@pytest.mark.parametrize(("number", "workers"), [(signal.SIGTERM, 2), (signal.SIGINT, 0)])
+@pytest.mark.parametrize(("number", "workers"), [(signal.SIGTERM, 2), (signal.SIGINT, 0), (signal.SIGUSR1, 0)])
 def test_a_signal_stops_with_exit_code_4_and_the_next_start_goes_on(
     tmp_path: Path, number: signal.Signals, workers: int
 ):

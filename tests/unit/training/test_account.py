@@ -103,10 +103,13 @@ def alarms(alarm: CollapseAlarm, first: int, count: int, **changes: float) -> li
     return [said for step in range(first, first + count) for said in alarm(step, {**GOOD, **changes})]
 
 
-@pytest.mark.parametrize("change", [{"text_mean_cosine": 0.96}, {"text_effective_rank": 1.9}])
+ALIKE = [{"text_mean_cosine": 0.96}, {"text_effective_rank": 1.9}]
+
+
+@pytest.mark.parametrize("change", ALIKE)
 def test_a_lasting_collapse_is_warned_of_once_and_again_after_a_recovery(change: dict[str, float]):
-    alarm = CollapseAlarm(quiet_steps=10.0, pairs=32)
-    assert alarms(alarm, 1, 10, **change) == []  # warming up
+    alarm = CollapseAlarm(late_step=1000.0, pairs=32)
+    assert alarms(alarm, 1, PATIENCE) == []  # it is spread
     assert alarms(alarm, 11, PATIENCE - 1, **change) == []
     assert alarms(alarm, 20, 1) == []
     (said,) = alarms(alarm, 21, 3 * PATIENCE, **change)
@@ -115,9 +118,26 @@ def test_a_lasting_collapse_is_warned_of_once_and_again_after_a_recovery(change:
     assert len(alarms(alarm, 51, PATIENCE, **change)) == 1
 
 
+@pytest.mark.parametrize("change", ALIKE)
+def test_what_begins_alike_is_warned_of_only_when_it_is_late(change: dict[str, float]):
+    alarm = CollapseAlarm(late_step=100.0, pairs=32)
+    assert alarms(alarm, 1, 100, **change) == []
+    (said,) = alarms(alarm, 101, 100, **change)
+    assert said.startswith("step 105: the reports have never been told apart")
+
+
+def test_a_skipped_step_neither_spreads_nor_recovers():
+    alarm, nothing = CollapseAlarm(1000.0, 32), {"text_mean_cosine": math.nan, "text_effective_rank": math.nan}
+    assert alarms(alarm, 1, 50, **nothing) == []
+    assert alarms(alarm, 51, 50, text_mean_cosine=0.96) == []  # it never was spread
+    assert alarms(alarm, 101, PATIENCE) == []
+    assert alarms(alarm, 111, PATIENCE - 1, text_mean_cosine=0.96) == []
+    assert alarms(alarm, 121, 3, **nothing) == []
+    assert len(alarms(alarm, 131, 1, text_mean_cosine=0.96)) == 1
+
+
 def test_no_alarm_without_reason():
     assert alarms(CollapseAlarm(0.0, 32), 1, 50) == []
-    assert alarms(CollapseAlarm(0.0, 32), 1, 50, volume_mean_cosine=math.nan, volume_effective_rank=math.nan) == []
     assert alarms(CollapseAlarm(0.0, LEAST_PAIRS - 1), 1, 50, volume_effective_rank=1.0) == []
 
 

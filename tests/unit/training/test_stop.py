@@ -7,7 +7,8 @@ import signal
 
 import pytest
 
-from vlm3d_ct.training.stop import SIGNALS, stop_on_signals
+from vlm3d_ct.data.stopping import SIGNALS
+from vlm3d_ct.training.stop import stop_on_signals
 
 
 @pytest.mark.parametrize("number", SIGNALS)
