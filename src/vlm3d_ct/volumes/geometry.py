@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Shaped
+from nibabel.spatialimages import HeaderDataError
 
 from vlm3d_ct.errors import DataError
 from vlm3d_ct.volumes.faults import fault
@@ -19,6 +20,8 @@ MAX_TILT_DEGREES = 20.0
 """An oblique scan is taken along its nearest axes up to this angle."""
 
 _RAS_TO_LPS = np.array([-1.0, -1.0, 1.0])
+_NO_QFORM = (ValueError, HeaderDataError)
+"""What nibabel raises where quaternion, spacing and handedness make no matrix."""
 _REMEDY = "Write the file again with a true header (sform or qform), for example from the DICOM series."
 
 
@@ -63,7 +66,7 @@ def is_blank(file: NiftiFile) -> bool:
     try:
         with np.errstate(all="ignore"):  # what is not finite is no identity
             return np.array_equal(header.get_best_affine(), np.eye(4))
-    except ValueError:
+    except _NO_QFORM:
         return False
 
 
@@ -156,9 +159,9 @@ def _affine_of_header(file: NiftiFile) -> tuple[Float64[np.ndarray, "3 4"], str]
                 found.append(("the header's sform", header.get_sform()))
             if int(header["qform_code"]) > 0:
                 found.append(("the header's qform", header.get_qform()))
-    except ValueError:
+    except _NO_QFORM as error:
         if not found:
-            raise _not_finite(file, "the quaternion is no rotation") from None
+            raise _not_finite(file, f"no qform: {error}") from None
     for basis, affine in found:
         if np.isfinite(affine).all():
             lps = np.asarray(affine, dtype=np.float64)[:3] * _RAS_TO_LPS[:, None]
