@@ -12,8 +12,8 @@ _ABNORMAL = re.compile(
       calcif | effusion | nodul | opaci | consolid | megal | emphysem | atelect | thicken | adenopa | fractur
     | fibro | lithiasis | ectasi[sa] | ectatic | infiltr | pneumoni | pneumothora | metasta | carcino | embol | edema
     | ha?ematom | reticul | osteophyt | spondyl | scolio | sclero | steato | troph(?:y|ic)\b | plasia\b
-    | hernias?\b | herniat | omas?\b | (?<!diagn)(?<!progn)osis\b | itis\b | dens(?:e|ity)\s+lesion
-    | \b(?: abnormal | ground.?glass | mass(?:es)?\b | lesion | cyst | stones?\b | dilat | distend | enlarg | aneurysm
+    | hernias?\b | herniat | stones?\b | omas?\b | (?<!diagn)(?<!progn)osis\b | itis\b | dens(?:e|ity)\s+lesion
+    | \b(?: abnormal | ground.?glass | mass(?:es)?\b | lesion | cyst | dilat | distend | enlarg | aneurysm
       | stenos | occlu | plaque | scar | sequel | pneumomedia | tumou?r | malign | thromb | ha?emorrh | bulla | bleb
       | (?<!pleural\s)(?<!thoracic\s)(?<!chest\s)cavit | honeycomb | mosaic | trapping | septal | bands?\b
       | degenerat | kypho | osteop | lytic | ascites | fluid
@@ -54,7 +54,8 @@ _DOUBT = re.compile(
     rf"""\b(?: not\s+(?:\w+\s+){{0,2}}?{_NORMAL_WORD}
       | (?:can\s?not|could\s+not)\b(?!\s+be\s+(?:\w+\s+)?{_SEEN})
       | (?:no|not|to|difficult)\b[^.;]{{0,60}}?\b(?:exclude|rule[ds]?\s+out)
-      | (?:not|un)\s?certain | previous | earlier | former | before\b | altered\b | changed\b | \w+(?<!ana)tomy\b
+      | (?:not|un)\s?certain | previous | earlier | former | before\b | surgically
+      | altered\b | changed\b | \w+(?<!ana)tomy\b
       | except | save\s+for | apart\s+from | other\s+than | aside\s+from )""",
     re.VERBOSE,
 )
