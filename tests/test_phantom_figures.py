@@ -13,6 +13,7 @@ from vlm3d_ct.seeding import random_stream
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))  # where Python puts it when a script is run
 
 import phantom_figures
+import windows
 from phantom import cases, lesions, shortcuts, speed, texts, tissues
 
 LABELS = random_stream("labels").random(300) < 0.3
@@ -80,3 +81,19 @@ def test_the_page_marks_what_is_above_the_limit():
     assert phantom_figures._shortcut_cell("file size", "Emphysema", 0.651) == "**0.65**"
     assert phantom_figures._shortcut_cell("file size", "Emphysema", 0.649) == "0.65"
     assert phantom_figures._shortcut_cell("global histogram", "Emphysema", 0.8) == "0.80 (n)"
+
+
+def test_a_window_shows_nothing_of_what_it_clips():
+    lung, emphysema = (np.full(9, hu, dtype=np.int16) + np.arange(9, dtype=np.int16) for hu in (-860, -960))
+    assert windows.area(emphysema, lung, ("plan",)) == 0.5
+    assert windows.area(emphysema, lung, ("lung",)) == windows.area(lung, emphysema, windows.WINDOWS) == 1.0
+    assert windows.clipped_share(emphysema, ("plan",)) == 1.0
+    assert windows.clipped_share(emphysema, windows.WINDOWS) == 0.0
+
+
+def test_the_windows_page_has_a_row_for_every_finding():
+    size = (32, 96, 96)
+    rows = [row for index in range(1, 4) for row in windows.readings(size, cases.draw_case(3, index, "small"))]
+    assert rows
+    assert all(0.5 <= value <= row.areas[-1] + 0.05 for row in rows for value in row.areas if row.areas[-1] > 0.9)
+    assert "\n".join(windows.page(rows, 3, "small", size)).count("\n| ") == 1 + len(windows.ABNORMALITIES)

@@ -20,19 +20,19 @@ _WORD = re.compile(
                     | (?: right | left | rt | lt | both(?!\s+(?:the\s+)?(?:right|left)\b) | bilateral(?:ly)?
                       )(?:[\s-]?sided)?\b )
     | (?P<level>    (?: upper | middle | mid | lower | (?:superior|inferior)(?=\s+lobes?\b) )\b )
-    | (?P<lobe>     (?: lobes? | lobar | (?:zone|field)s? )\b )
-    | (?P<lung>     lungs? \b )
-    | (?P<end>      (?: (?:bi-?)?apical | apex | apices | (?:bi-?)?bas(?:al|ilar) | bases? )\b )
+    | (?P<lobe>     (?: lobes? | lobar | lobectomy | (?:zone|field)s? )\b )
+    | (?P<lung>     (?: lungs? | pneumonectomy )\b )
+    | (?P<end>      (?: (?:bi-?)?apical | apex | apices | (?:bi-?)?bas(?:al|ilar) | bases? | apico-?posterior
+                    | (?:(?:antero|postero|latero|medio)-?)+basal )\b )
     | (?P<lingula>  lingul(?: a | ar ) \b )
     | (?P<link>     (?: of | in ) \b )
     | (?P<filler>   (?: the | segments? | regions? | parts? | portions? | aspects? | levels? | anterior | posterior
-                    | lateral | medial | superior | inferior | apico-?posterior
-                    | (?:antero|postero|latero|medio)-?basal )\b )
+                    | lateral | medial | superior | inferior )\b )
     )
     """,
     re.VERBOSE,
 )
-_NOUN = re.compile(r"lob|lung|lingul|zone|field|apical|apex|apices|basal|basilar|bases?\b")
+_NOUN = re.compile(r"lob|lung|pneumonectomy|lingul|zone|field|apical|apex|apico|apices|basal|basilar|bases?\b")
 _SIDE_WORD = re.compile(r"\b(?:right|left|bilateral|both)\b")
 _GAP = re.compile(r"[\s-]*")
 _LEVELS = {"mid": "middle", "superior": "upper", "inferior": "lower"}

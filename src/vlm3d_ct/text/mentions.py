@@ -107,5 +107,5 @@ def _compile(phrases: list[tuple[str, PhraseGroup]]) -> _Matcher:
 def _phrase_pattern(phrase: str) -> str:
     """The regular expression of a phrase in the notation of ``regions.yaml``."""
     words = [rf"{word[:-1]}\w*" if word.endswith("*") else word for word in phrase.split(" ")]
-    body = r"[\s/-]+".join(words)
+    body = r"[\s/-]+".join(words).replace("#", r"\d{1,2}")
     return body if phrase.endswith("*") or phrase.isupper() else f"{body}(?:e?s)?"

@@ -19,7 +19,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from vlm3d_ct.errors import ConfigError
 
 RegionId = Annotated[int, Field(ge=1, le=255)]
-Synonym = Annotated[str, Field(pattern=r"^\w+\*?( \w+\*?)*$")]
+Synonym = Annotated[str, Field(pattern=r"^\w[\w#]*\*?( \w[\w#]*\*?)*$")]
 Structure = Annotated[str, Field(pattern=r"^\w+( \w+)*( ?#)?$")]
 MOST_NUMBERED = 12
 """Numbers that a # in a structure's name stands for: 1 to this; no row of ribs or vertebrae is longer."""

@@ -109,7 +109,7 @@ def test_no_synonym_hides_another_of_its_own_length_or_shorter():
     table = load_region_table()
     for region in table.regions:
         for synonym in region.synonyms:
-            assert region.id in _mentions(synonym.replace("*", "")), (region.name, synonym)
+            assert region.id in _mentions(synonym.replace("*", "").replace("#", "5")), (region.name, synonym)
 
 
 @pytest.mark.parametrize("name", [name for name in ABNORMALITIES if name != "Medical material"])
