@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -38,6 +38,8 @@ from vlm3d_ct.training.trainer import Stopping, Trainer, Validate
 
 INTERVAL = 5
 """Steps between two checkpoints: 21 volumes and 6 slices, six a step."""
+LEAVE_S = 20.0
+"""A worker looks every 5 s whether its rank is there."""
 SAVING = {checkpoint.__file__, keeper.__file__}
 
 
@@ -126,6 +128,7 @@ def note_cases(folder: Path, rank: int) -> None:
 
 
 def be_rank(rank: int, ranks: int, port: int, config: Config, moment: Moment | None, folder: Path) -> None:
+    os.setpgid(0, 0)  # its workers are those of its group
     log = os.open(folder / f"log_{rank}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -143,8 +146,27 @@ def be_rank(rank: int, ranks: int, port: int, config: Config, moment: Moment | N
     os._exit(0)
 
 
-def attempt(task: Task, number: int, moment: Moment | None, folder: Path) -> tuple[list[int], int]:
-    """Start the ranks and end them at the moment; returns how each ended, and the process id of rank 0."""
+def orphans(groups: Sequence[int]) -> int:
+    """How many of the groups of processes still live `LEAVE_S` after their ranks; those are ended."""
+    until, living = time.monotonic() + LEAVE_S, list(groups)
+    while living and time.monotonic() < until:
+        time.sleep(0.01)
+        living = [group for group in living if _is_alive(group)]
+    for group in living:
+        os.killpg(group, signal.SIGKILL)
+    return len(living)
+
+
+def _is_alive(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def attempt(task: Task, number: int, moment: Moment | None, folder: Path) -> tuple[list[int], int, int]:
+    """Start the ranks and end them at the moment; returns how each ended, rank 0's process id, and `orphans`."""
     config, port = config_of(task, number), free_port()
     ranks, pids = task.ranks[number % len(task.ranks)], []
     for rank in range(ranks):
@@ -167,7 +189,7 @@ def attempt(task: Task, number: int, moment: Moment | None, folder: Path) -> tup
         for pid in pids[1:]:
             os.kill(pid, signal.SIGKILL)
     ends += [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids[1:]]
-    return ends, pids[0]
+    return ends, pids[0], orphans(pids)
 
 
 def last_step(run: Path) -> int:
@@ -216,7 +238,7 @@ def main(folder: Path, task: Task) -> dict[str, Any]:
     ended: list[dict[str, Any]] = []
     for number, moment in enumerate([*task.moments, None]):
         before = last_step(folder / "run")
-        ends, pid = attempt(task, number, moment, folder)
+        ends, pid, alone = attempt(task, number, moment, folder)
         if set(ends) == {0}:
             ended.append({"attempt": number, **result(folder)})
             shutil.copy(folder / "run" / "checkpoint_last.pth", folder.with_name(f"ended_{number}.pth"))
@@ -224,7 +246,7 @@ def main(folder: Path, task: Task) -> dict[str, Any]:
                 shutil.rmtree(folder)
                 folder.mkdir()
         else:
-            found.append({"moment": moment and vars(moment), "ends": ends, **look(folder / "run", before, pid)})
+            found.append({"moment": moment and vars(moment), "ends": ends, "orphans": alone, **look(folder / "run", before, pid)})
     return {"found": found, "ended": ended, "log": (folder / "log_0").read_text()[-3000:]}
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import atexit
+import os
 import signal
 from collections.abc import Generator, Sequence
 from functools import partial
 from math import prod
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any
 
@@ -172,7 +174,7 @@ def training_loader(dataset: CaseDataset, order: MicroBatchOrder, config: Config
         num_workers=workers,
         prefetch_factor=data.prefetch_factor if workers else None,
         pin_memory=data.pin_memory and torch.cuda.is_available(),
-        worker_init_fn=_leave_signals_to_the_run,
+        worker_init_fn=_begin_worker,
     )
     items: Any = iter(loader)
     # Workers ignore SIGTERM, by which Python's own exit ends them: after an error that holds on to this frame it would
@@ -205,10 +207,17 @@ def _as_it_is(item: Any) -> Any:
     return item
 
 
-def _leave_signals_to_the_run(_worker: int) -> None:
-    """Ctrl-C or a cluster's SIGTERM reach every process of a run; a worker ends when the run lets it."""
+def _begin_worker(_worker: int) -> None:
+    """Ctrl-C or a cluster's SIGTERM reach every process of a run; a worker ends when the run lets it, or is gone."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    # before multiprocessing's own end (priority -5), which waits until somebody has read what the worker has sent
+    Finalize(None, _leave_if_alone, args=(os.getppid(),), exitpriority=0)
+
+
+def _leave_if_alone(run: int) -> None:
+    if os.getppid() != run:  # killed: nobody reads any more, and the other workers keep the pipe open
+        os._exit(1)
 
 
 def evaluation_batches(dataset: CaseDataset, batches: Sequence[Sequence[int]]) -> DataLoader[Sample]:
