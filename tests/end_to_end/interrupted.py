@@ -246,7 +246,8 @@ def main(folder: Path, task: Task) -> dict[str, Any]:
                 shutil.rmtree(folder)
                 folder.mkdir()
         else:
-            found.append({"moment": moment and vars(moment), "ends": ends, "orphans": alone, **look(folder / "run", before, pid)})
+            about = {"moment": moment and vars(moment), "ends": ends, "orphans": alone}
+            found.append(about | look(folder / "run", before, pid))
     return {"found": found, "ended": ended, "log": (folder / "log_0").read_text()[-3000:]}
 
 

@@ -15,7 +15,7 @@ import torch
 
 from vlm3d_ct.checkpoint import FORMAT_VERSION, load_checkpoint, save_checkpoint
 from vlm3d_ct.config import load_config
-from vlm3d_ct.data.cache import read_entry_header
+from vlm3d_ct.data.entry import read_header
 from vlm3d_ct.data.labels import read_labels
 from vlm3d_ct.data.records import read_records
 from vlm3d_ct.embeddings import EmbeddingSet
@@ -90,7 +90,7 @@ LOADERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "checkpoint": ("c.pth", load_checkpoint),
     "encoder": ("c.pth", load_encoder),
     "embeddings": ("e.npz", EmbeddingSet.load),
-    "cache entry": ("c.ct", read_entry_header),
+    "cache entry": ("c.ct", read_header),
     "thresholds": ("t.json", load_thresholds),
     "labels": ("l.csv", read_labels),
     "prompts": ("p.csv", read_prompts),

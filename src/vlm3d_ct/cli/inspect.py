@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ import yaml
 from vlm3d_ct.checkpoint import load_checkpoint
 from vlm3d_ct.cli.arguments import Commands, add_command
 from vlm3d_ct.config import config_to_mapping, load_config
-from vlm3d_ct.data.cache import SUFFIX, read_entry_header
+from vlm3d_ct.data.cache import SUFFIX
+from vlm3d_ct.data.entry import read_header
 from vlm3d_ct.errors import ConfigError
 from vlm3d_ct.inference import read_text_side
 from vlm3d_ct.log import say
@@ -75,10 +77,10 @@ def _config(path: Path) -> Iterator[str]:
 
 
 def _cache_entry(path: Path) -> Iterator[str]:
-    header = read_entry_header(path)
+    header, _ = read_header(path)
     yield f"{path}: prepared case"
-    yield from (f"{name}: {value}" for name, value in header.items())
-    if header["kind"] == "volume" and header["precision"] == "uint8":
+    yield from (f"{name}: {value}" for name, value in asdict(header).items())
+    if header.kind == "volume" and header.precision == "uint8":
         yield f"HU in 8 bits, off by at most {describe_error()}"
 
 

@@ -11,8 +11,9 @@ import pytest
 from data_folders import write_ctrate
 
 from vlm3d_ct.cli.main import run
-from vlm3d_ct.data.cache import Cache, read_entry_header
+from vlm3d_ct.data.cache import Cache
 from vlm3d_ct.data.case import Case
+from vlm3d_ct.data.entry import read_header
 from vlm3d_ct.data.layout import read_cases
 from vlm3d_ct.errors import ConfigError, DataError
 from vlm3d_ct.seeding import random_stream
@@ -55,7 +56,7 @@ def _assert_equal(a: Prepared, b: Prepared) -> None:
 def test_what_goes_in_comes_out(cache: Cache, case: Case, labels: bool) -> None:
     cache.write(case, _prepared(labels=labels))
     _assert_equal(cache.read(case.case_id, "volume"), _prepared(labels=labels))
-    assert read_entry_header(cache.path(case.case_id, "volume"))["shape"] == [4, 8, 16]
+    assert read_header(cache.path(case.case_id, "volume"))[0].shape == (4, 8, 16)
 
 
 def test_grey_slices_come_back_as_they_were(cache: Cache, case: Case) -> None:
