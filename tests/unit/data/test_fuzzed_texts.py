@@ -13,6 +13,7 @@ from data_folders import slice_record, volume_record, write_omniabnorm, write_vo
 
 from vlm3d_ct.data.begun import CASES_FILE, read_begun
 from vlm3d_ct.data.cot import collect_volume_texts
+from vlm3d_ct.data.labels import read_labels
 from vlm3d_ct.data.layout import read_cases
 from vlm3d_ct.data.metadata import read_metadata, read_no_chest
 from vlm3d_ct.data.records import read_records
@@ -44,6 +45,7 @@ REPORTS = (
 METADATA = (
     b'VolumeName,XYSpacing,RescaleIntercept,RescaleSlope,ZSpacing\ntrain_1_a_1.nii.gz,"[0.683, 0.683]",-1024,1,1.5\n'
 )
+LABELS = b'VolumeName,Emphysema,Lung nodule\ntrain_1_a_1.nii.gz,1,0\n"train_2_a_1.nii.gz",,-1\n'
 NAMES = b"train_1_a_1.nii.gz\n'train_2_a_1',\n"
 BEGUN = b'{"format": 1, "training": [["volume", "a", "b"]], "validation": []}'
 PIECES = [*(bytes([byte]) for byte in b'{}[]",:\\\n\r\0/. -0e'), b"\xff", b"\xfe\xff", b"\xef\xbb\xbf", b"../", b"null",
@@ -82,6 +84,13 @@ def _begun(path: Path) -> None:
         return
 
 
+def _labels(path: Path) -> None:
+    try:
+        read_labels(path, ("Emphysema", "Lung nodule"), skip_missing=True)
+    except DataError:
+        return
+
+
 def _folder(path: Path) -> None:
     read_cases(path.parent.parent)
 
@@ -92,6 +101,7 @@ PARSERS: dict[str, tuple[Callable[[Path], object], str, tuple[bytes, ...], float
     "tables of metadata": (lambda p: read_metadata([p]), "metadata.csv", (METADATA,), 1),
     "lists of names": (lambda p: read_no_chest([p]), "no_chest_train.txt", (NAMES,), 1),
     "lists of a run's cases": (_begun, CASES_FILE, (BEGUN,), 1),
+    "tables of labels": (_labels, "labels.csv", (LABELS,), 1),
     "whole folders": (_folder, "cot/x.json", (JSON, LINES), 0.3),
 }
 
