@@ -21,7 +21,7 @@ import torch
 
 from vlm3d_ct.config import Config, config_from_mapping, config_to_mapping, load_config
 from vlm3d_ct.models import ModelInput, build
-from vlm3d_ct.objectives import ContrastiveObjective
+from vlm3d_ct.objectives import ContrastiveObjective, Targets
 from vlm3d_ct.text.tokenize import train_small_tokenizer
 from vlm3d_ct.training.account import Account
 from vlm3d_ct.training.optimizer import build_optimizer
@@ -66,8 +66,11 @@ def made_up_pairs(config: Config, count: int) -> MicroBatch:
         attention_mask=torch.ones(count, tokens, dtype=torch.long),
         token_type_ids=torch.zeros(count, tokens, dtype=torch.long),
         region_tokens=mentions[:, :, None] & (torch.rand(count, regions, tokens) < 0.1),
+        token_steps=torch.zeros(count, tokens, dtype=torch.long),
+        step_regions=torch.zeros(count, 0, regions, dtype=torch.bool),
     )
-    return MicroBatch(inputs, mentions, torch.randint(0, 50, (count, regions)), seed=0)
+    no_steps = torch.zeros(count, 0, dtype=torch.long)
+    return MicroBatch(inputs, Targets(mentions, torch.randint(0, 50, (count, regions)), no_steps, no_steps), seed=0)
 
 
 def measure(name: str, config: Config, pairs: int, num_steps: int) -> Measurement:

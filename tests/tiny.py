@@ -13,6 +13,8 @@ from torch import Tensor
 from vlm3d_ct.checkpoint import save_checkpoint
 from vlm3d_ct.config import Config, config_from_mapping, config_to_mapping
 from vlm3d_ct.models import ModelInput, VisionLanguageModel, build
+from vlm3d_ct.objectives import Targets
+from vlm3d_ct.objectives.reasoning import NO_STEP
 from vlm3d_ct.text.tokenize import train_small_tokenizer
 from vlm3d_ct.training.step import MicroBatch
 from vlm3d_ct.volumes.preprocess import Preprocess
@@ -73,6 +75,8 @@ def random_pairs(config: Config, count: int, seed: int = 0, *, slices: bool = Fa
     lengths = torch.randint(tokens // 2, tokens + 1, (count, 1), generator=random)
     attention_mask = (torch.arange(tokens) < lengths).long()
     region_tokens &= attention_mask[:, None].bool()
+    num_steps = 3 if config.objective.reasoning_weight > 0 else 0
+    token_steps = torch.arange(tokens) // 4 + 1  # the last place stays empty for the short texts
     inputs = ModelInput(
         ct_volume=torch.rand((count, len(config.model.windows), *size), generator=random),
         segmentation_mask=None if slices else labels,
@@ -81,10 +85,18 @@ def random_pairs(config: Config, count: int, seed: int = 0, *, slices: bool = Fa
         attention_mask=attention_mask,
         token_type_ids=torch.zeros((count, tokens), dtype=torch.long),
         region_tokens=region_tokens,
+        token_steps=token_steps * attention_mask,
+        step_regions=torch.rand((count, num_steps, num_regions), generator=random) < 0.2,
     )
-    groups = torch.randint(-3, 8, (count, num_regions), generator=random)
-    mentions = region_tokens.any(-1)
-    return MicroBatch(model_input=inputs, mentions=mentions, groups=groups, seed=seed)
+    step_groups = torch.randint(-3, 8, (count, num_steps), generator=random)
+    there = (inputs.token_steps[:, None] == torch.arange(1, num_steps + 1)[:, None]).any(-1)
+    targets = Targets(
+        mentions=region_tokens.any(-1),
+        groups=torch.randint(-3, 8, (count, num_regions), generator=random),
+        step_groups=torch.where(there, step_groups, NO_STEP),
+        step_places=torch.randint(1, 4, (count, num_steps), generator=random),
+    )
+    return MicroBatch(model_input=inputs, targets=targets, seed=seed)
 
 
 def write_checkpoint(path: Path, config: Config, /, **changes: Any) -> VisionLanguageModel:
@@ -115,7 +127,6 @@ def rows_of(pairs: MicroBatch, start: int, end: int, seed: int) -> MicroBatch:
     cut = {name: value[start:end] for name, value in values.items() if isinstance(value, Tensor)}
     return MicroBatch(
         model_input=replace(inputs, **cut),
-        mentions=pairs.mentions[start:end],
-        groups=pairs.groups[start:end],
+        targets=Targets(*(tensor[start:end] for tensor in pairs.targets.tensors())),
         seed=seed,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,8 @@ class Scenario:
 
 GLOBAL_ONLY = ("objective.region_weight=0", "objective.occupancy_weight=0")
 REGION_ONLY = ("objective.global_weight=0", "objective.occupancy_weight=0")
+REASONING = ("objective.reasoning_weight=0.5",)
+REASONING_ONLY = (*REASONING, *GLOBAL_ONLY, "objective.global_weight=0")
 UNEVEN = (True, True, True, True, False, False, False, True)
 SCENARIOS = {
     "global loss": Scenario(GLOBAL_ONLY),
@@ -46,6 +48,9 @@ SCENARIOS = {
     "no mask at all on one rank": Scenario(masks=(True,) * 4 + (False,) * 4),
     "accumulated": Scenario(accumulation=2, masks=UNEVEN),
     "accumulated and recomputed": Scenario(("training.gradient_checkpointing=true",), accumulation=4),
+    "single steps": Scenario(REASONING, masks=UNEVEN),
+    "single steps alone, accumulated": Scenario((*REASONING_ONLY, "model.depth=6"), accumulation=2),
+    "single steps of slices, dropout": Scenario(REASONING, slices=True, dropout=True),
     "a last block along z": Scenario(("model.depth=6",)),
     "slices": Scenario(slices=True),
     "slices accumulated": Scenario(slices=True, accumulation=2),
@@ -57,11 +62,12 @@ SCENARIOS = {
 
 def pairs_of(scenario: Scenario) -> MicroBatch:
     """The same eight pairs in every process; the second half mentions fewer regions."""
-    pairs = random_pairs(tiny_config(), 8, slices=scenario.slices)
+    pairs = random_pairs(tiny_config(*scenario.overrides), 8, slices=scenario.slices)
     if not scenario.slices:
         pairs.model_input.mask_given = torch.tensor(scenario.masks)
     pairs.model_input.region_tokens[4:, 5:] = False
-    return replace(pairs, mentions=pairs.model_input.region_tokens.any(-1))
+    pairs.targets.mentions = pairs.model_input.region_tokens.any(-1)
+    return pairs
 
 
 def take_step(scenario: Scenario, rank: int, ranks: int) -> tuple[dict[str, Tensor], StepLosses]:

@@ -22,13 +22,13 @@ from vlm3d_ct.data.augment import to_intensities
 from vlm3d_ct.data.cohort import find_cohort, prepare_cohort
 from vlm3d_ct.data.dataset import CaseDataset, evaluation_batches, open_cache
 from vlm3d_ct.evaluation.retrieval import measure_retrieval
-from vlm3d_ct.inference import embed_cases, model_input
+from vlm3d_ct.inference import embed_cases
 from vlm3d_ct.models import build
 from vlm3d_ct.objectives import ContrastiveObjective
 from vlm3d_ct.text.regions import load_region_table
 from vlm3d_ct.text.tokenize import ReportTokenizer, train_small_tokenizer
 from vlm3d_ct.training.optimizer import build_optimizer
-from vlm3d_ct.training.step import MicroBatch, Update, backward
+from vlm3d_ct.training.step import Update, backward, micro_batch
 
 NUM_EPOCHS = 4
 RUN = (
@@ -142,7 +142,7 @@ def test_eight_pairs_can_be_learned_by_heart(phantom_data: tuple[str, ...]):
         cases, open_cache(config), ReportTokenizer(built.tokenizer_json, config.text.max_len), table, None, 0
     )
     (batch,) = evaluation_batches(dataset, [range(8)])
-    step = MicroBatch(model_input(batch, config, table), batch.region_mentions, batch.region_groups, seed=0)  # type: ignore[arg-type, attr-defined]
+    step = micro_batch(batch, config, table, seed=0)  # type: ignore[arg-type]
     assert to_intensities(batch, config.windows_hu, table)[0].shape == (8, 1, 8, 32, 32)  # type: ignore[arg-type]
     objective = ContrastiveObjective(config.objective)
     modules = (built.model.train(), objective)

@@ -123,10 +123,13 @@ class TextConfig:
 
 @_settings
 class ObjectiveConfig:
-    """total = global_weight * global + region_weight * region + occupancy_weight * occupancy."""
+    """total = global_weight * global + region_weight * region + reasoning_weight * reasoning
+    + occupancy_weight * occupancy."""
 
     global_weight: Annotated[float, Field(ge=0)] = 1.0
     region_weight: Annotated[float, Field(ge=0)] = 0.5
+    reasoning_weight: Annotated[float, Field(ge=0)] = 0.0
+    """Of the third level: each sentence or reasoning step against the patches of the regions that it speaks of."""
     occupancy_weight: Annotated[float, Field(ge=0)] = 0.1
     temperature: Annotated[float, Field(gt=0.01)] = 0.07
     """Start of the learned temperature; its inverse is clamped at 100."""

@@ -60,6 +60,10 @@ class Batch:
         region_mentions: the plan's (B, 20) matrix of mentioned regions.
         region_groups: identity of each region's text (see `objectives.region_loss`).
         text_groups: identity of the whole text.
+        token_steps: the sentence that each token belongs to, from 1; 0 for none (see `text.steps.EncodedSteps`).
+        step_regions: the regions that each sentence speaks of.
+        step_groups: identity of each sentence.
+        step_places: identity of its set of regions.
     """
 
     kind: Kind
@@ -76,6 +80,10 @@ class Batch:
     region_mentions: Bool[Tensor, "b r"]
     region_groups: Int64[Tensor, "b r"]
     text_groups: Int64[Tensor, " b"]
+    token_steps: Int64[Tensor, "b t"]
+    step_regions: Bool[Tensor, "b s r"]
+    step_groups: Int64[Tensor, "b s"]
+    step_places: Int64[Tensor, "b s"]
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on the device; copies from pinned memory overlap with computation."""
@@ -147,13 +155,7 @@ class Stack:
             labels=self._labels,
             mask_given=torch.tensor(masks_given),
             spacing_mm=torch.tensor(spacings, dtype=torch.float32),
-            input_ids=torch.from_numpy(reports.input_ids),
-            attention_mask=torch.from_numpy(reports.attention_mask),
-            token_type_ids=torch.from_numpy(reports.token_type_ids),
-            region_tokens=torch.from_numpy(reports.region_tokens),
-            region_mentions=torch.from_numpy(reports.region_mentions),
-            region_groups=torch.from_numpy(reports.region_groups),
-            text_groups=torch.from_numpy(reports.text_groups),
+            **{field.name: torch.from_numpy(getattr(reports, field.name)) for field in fields(reports)},
         )
 
 

@@ -28,9 +28,9 @@ from vlm3d_ct.data.stopping import SIGNALS
 from vlm3d_ct.errors import DataError, Problem
 from vlm3d_ct.log import warn
 from vlm3d_ct.seeding import random_stream
-from vlm3d_ct.text.mirror import can_mirror, mirror_text
+from vlm3d_ct.text.mirror import can_mirror, mirror_report
 from vlm3d_ct.text.regions import RegionTable
-from vlm3d_ct.text.report import Report
+from vlm3d_ct.text.report import Report, Step
 from vlm3d_ct.text.sentences import split_sentences
 from vlm3d_ct.text.tokenize import EncodedReport, ReportTokenizer
 from vlm3d_ct.volumes.preprocess import Preprocess
@@ -92,26 +92,28 @@ class CaseDataset(Dataset[Sample]):
             if not reports:  # evaluation reads cases without a text too
                 return self.tokenizer.encode_text("", self.table), False
             report = reports[which]
-            can_flip = can_mirror(f"{report.question} {report.answer}", self.table)
+            can_flip = all(can_mirror(text, self.table) for text in report.texts)
             found = self._tokenize(report, mirrored=mirrored), can_flip
             if len(self._encoded) < MOST_ENCODED:
                 self._encoded[key] = found
         return found
 
     def _tokenize(self, report: Report, *, mirrored: bool) -> EncodedReport:
-        if mirrored:
-            report = Report(question=mirror_text(report.question), answer=mirror_text(report.answer))
-        return self.tokenizer.encode(report, self.table)
+        return self.tokenizer.encode(mirror_report(report) if mirrored else report, self.table)
 
 
 def some_sentences(report: Report, random: np.random.Generator) -> Report:
-    """The report with 1 to all of its answer's sentences, each number equally likely, in random order.
+    """The report with 1 to all of its sentences, each number equally likely, in random order.
 
-    Short texts teach what each sentence means, and a report that differs in every epoch cannot be learned by heart.
+    They are those of the answer, and the reasoning steps that it does not repeat. Short texts teach what each sentence
+    means, and a report that differs in every epoch cannot be learned by heart.
     """
-    spans = split_sentences(report.answer)
-    chosen = random.permutation(len(spans))[: random.integers(1, len(spans) + 1)]
-    return Report(question=report.question, answer=" ".join(report.answer[slice(*spans[i])] for i in chosen))
+    sentences = [report.answer[slice(*span)] for span in split_sentences(report.answer)]
+    sentences += [step.text for step in report.steps if step.text not in report.answer]
+    chosen = [sentences[i] for i in random.permutation(len(sentences))[: random.integers(1, len(sentences) + 1)]]
+    owners = [[step for step in report.steps if sentence in step.text] for sentence in chosen]
+    steps = tuple(Step(text=s, entities=own[0].entities) for s, own in zip(chosen, owners, strict=True) if own)
+    return Report(question=report.question, answer=" ".join(chosen), steps=steps)
 
 
 class _MicroBatches(Dataset[Batch | SlotBatch | DataError]):

@@ -19,6 +19,7 @@ from vlm3d_ct.text.regions import RegionTable
 def model_input(batch: Batch, config: Config, table: RegionTable) -> ModelInput:
     """A batch on the device as the model takes it: changed, windowed."""
     intensities, labels = to_intensities(batch, config.windows_hu, table)
+    num_steps = batch.step_regions.shape[1] if config.objective.reasoning_weight > 0 else 0
     return ModelInput(
         ct_volume=intensities,
         segmentation_mask=labels,
@@ -27,6 +28,8 @@ def model_input(batch: Batch, config: Config, table: RegionTable) -> ModelInput:
         attention_mask=batch.attention_mask,
         token_type_ids=batch.token_type_ids,
         region_tokens=batch.region_tokens,
+        token_steps=batch.token_steps,
+        step_regions=batch.step_regions[:, :num_steps],
     )
 
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor, nn
 
-from vlm3d_ct.models.encoder import EncoderOutput, VisionEncoder
+from vlm3d_ct.models.encoder import LEAST_PREDICTED_PATCHES, EncoderOutput, VisionEncoder
 from vlm3d_ct.models.patches import pool_occupancy
 from vlm3d_ct.models.text_encoder import TextEncoder
 
@@ -23,6 +23,8 @@ class ModelInput:
         segmentation_mask: region ids; None for a batch of slices.
         mask_given: which cases have a mask.
         region_tokens: the tokens whose sentence mentions the region.
+        token_steps: the sentence that each token belongs to, from 1; 0 for none.
+        step_regions: the regions that each sentence speaks of; no sentence at all (s = 0) where nothing compares them.
     """
 
     ct_volume: Float[Tensor, "b c z y x"]
@@ -32,6 +34,8 @@ class ModelInput:
     attention_mask: Integer[Tensor, "b t"]
     token_type_ids: Integer[Tensor, "b t"]
     region_tokens: Bool[Tensor, "b r t"]
+    token_steps: Integer[Tensor, "b t"]
+    step_regions: Bool[Tensor, "b s r"]
 
 
 @dataclass
@@ -42,6 +46,8 @@ class Representations:
     text: Float[Tensor, "b d"]
     region_volume: Float[Tensor, "b r d"]
     region_text: Float[Tensor, "b r d"]
+    step_volume: Float[Tensor, "b s d"]
+    step_text: Float[Tensor, "b s d"]
 
     def tensors(self) -> tuple[Tensor, ...]:
         """The tensors in the order of the fields."""
@@ -70,6 +76,8 @@ class VisionLanguageModel(nn.Module):
             text=self.text_encoder.projection(read.pooler_output),
             region_volume=self.vision_encoder.region_proj(seen.region_features),
             region_text=self.text_encoder.region_features(read.last_hidden_state, batch.region_tokens),
+            step_volume=self.vision_encoder.region_proj(select_patches(seen, batch.step_regions)),
+            step_text=self.text_encoder.region_features(read.last_hidden_state, _step_tokens(batch)),
         )
         occupancy_loss = self._occupancy_loss(seen, batch)
         # every parameter takes part in every step, or distributed training stops
@@ -90,3 +98,19 @@ class VisionLanguageModel(nn.Module):
     def num_parameters(self) -> dict[str, int]:
         """Parameters of each encoder."""
         return {name: sum(p.numel() for p in part.parameters()) for name, part in self.named_children()}
+
+
+def select_patches(seen: EncoderOutput, step_regions: Bool[Tensor, "b s r"]) -> Float[Tensor, "b s d"]:
+    """Mean of the local features over the regions of each step, a patch weighing what it holds of them.
+
+    A step that names no region, or none that the scan shows, is held against all patches alike.
+    """
+    share = step_regions.to(seen.occupancy.dtype) @ seen.occupancy[..., 1:].transpose(1, 2)
+    share = torch.where(share.sum(-1, keepdim=True) < LEAST_PREDICTED_PATCHES, torch.ones_like(share), share)
+    weights = (share / share.sum(-1, keepdim=True)).to(seen.local_features.dtype)
+    return weights @ seen.local_features
+
+
+def _step_tokens(batch: ModelInput) -> Bool[Tensor, "b s t"]:
+    numbers = torch.arange(1, batch.step_regions.shape[1] + 1, device=batch.token_steps.device)
+    return batch.token_steps[:, None] == numbers[:, None]

@@ -1,7 +1,8 @@
 """What training minimises: pure losses over the representations of the whole step."""
 
 from vlm3d_ct.objectives.contrastive import global_loss
-from vlm3d_ct.objectives.objective import ContrastiveObjective, Losses
+from vlm3d_ct.objectives.objective import ContrastiveObjective, Losses, Targets
+from vlm3d_ct.objectives.reasoning import reasoning_loss
 from vlm3d_ct.objectives.region import region_loss
 
-__all__ = ["ContrastiveObjective", "Losses", "global_loss", "region_loss"]
+__all__ = ["ContrastiveObjective", "Losses", "Targets", "global_loss", "reasoning_loss", "region_loss"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vlm3d_ct.config import ObjectiveConfig
 from vlm3d_ct.objectives.contrastive import global_loss
+from vlm3d_ct.objectives.reasoning import reasoning_loss
 from vlm3d_ct.objectives.region import region_loss
 
 LARGEST_LOGIT_SCALE = math.log(100.0)
@@ -23,6 +24,28 @@ class Losses:
     total: Float[Tensor, ""]
     global_loss: Float[Tensor, ""]
     region_loss: Float[Tensor, ""]
+    reasoning_loss: Float[Tensor, ""]
+
+
+@dataclass
+class Targets:
+    """What the texts of a batch say, beside their representations.
+
+    Attributes:
+        mentions: the regions that each report mentions.
+        groups: identity of each region's text (see `region_loss`).
+        step_groups: identity of each step's sentence (see `reasoning_loss`).
+        step_places: identity of the regions that each step speaks of.
+    """
+
+    mentions: Bool[Tensor, "n r"]
+    groups: Int64[Tensor, "n r"]
+    step_groups: Int64[Tensor, "n s"]
+    step_places: Int64[Tensor, "n s"]
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """The tensors in the order of the fields."""
+        return tuple(getattr(self, field.name) for field in fields(self))
 
 
 class ContrastiveObjective(nn.Module):
@@ -53,12 +76,20 @@ class ContrastiveObjective(nn.Module):
         text: Float[Tensor, "n d"],
         region_volume: Float[Tensor, "n r d"],
         region_text: Float[Tensor, "n r d"],
-        mentions: Bool[Tensor, "n r"],
-        groups: Int64[Tensor, "n r"],
+        step_volume: Float[Tensor, "n s d"],
+        step_text: Float[Tensor, "n s d"],
+        targets: Targets,
     ) -> Losses:
-        """The losses, in fp32 whatever the autocast."""
+        """The losses, in fp32 whatever the autocast; the arguments are those of `global_loss` and its siblings."""
         with torch.autocast(volume.device.type, enabled=False):
             of_volumes = global_loss(volume.float(), text.float(), self.scale)
-            of_regions = region_loss(region_volume.float(), region_text.float(), mentions, groups, self.scale)
-        total = self.config.global_weight * of_volumes + self.config.region_weight * of_regions
-        return Losses(total=total, global_loss=of_volumes, region_loss=of_regions)
+            of_regions = region_loss(
+                region_volume.float(), region_text.float(), targets.mentions, targets.groups, self.scale
+            )
+            of_steps = reasoning_loss(
+                step_volume.float(), step_text.float(), targets.step_groups, targets.step_places, self.scale
+            )
+        weights = self.config
+        total = weights.global_weight * of_volumes + weights.region_weight * of_regions
+        total = total + weights.reasoning_weight * of_steps
+        return Losses(total=total, global_loss=of_volumes, region_loss=of_regions, reasoning_loss=of_steps)

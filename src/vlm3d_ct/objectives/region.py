@@ -31,12 +31,12 @@ def region_loss(
     count = mentions.sum().clamp(min=1)
     own_region, own_text = region_volume.transpose(0, 1), region_text.transpose(0, 1)  # r n d
     same = (groups.T[:, :, None] == groups.T[:, None, :]) | ((groups.T < 0)[:, :, None] & (groups.T < 0)[:, None, :])
-    across = _contrast(own_region, own_text, mentions.T, same, scale)
-    within = _contrast(region_volume, region_text, mentions, groups[:, :, None] == groups[:, None, :], scale)
+    across = contrast(own_region, own_text, mentions.T, same, scale)
+    within = contrast(region_volume, region_text, mentions, groups[:, :, None] == groups[:, None, :], scale)
     return (across + within) / (2 * count)
 
 
-def _contrast(
+def contrast(
     queries: Float[Tensor, "g k d"],
     keys: Float[Tensor, "g k d"],
     valid: Bool[Tensor, "g k"],

@@ -6,6 +6,7 @@ import re
 
 from vlm3d_ct.text.mentions import find_mentions
 from vlm3d_ct.text.regions import RegionTable
+from vlm3d_ct.text.report import Report, Step
 
 _PAIRS = (("right", "left"), ("Right", "Left"), ("RIGHT", "LEFT"), ("rt", "lt"), ("Rt", "Lt"), ("RT", "LT"))
 _ABBREVIATIONS = (("RUL", "LUL"), ("RLL", "LLL"))
@@ -35,6 +36,14 @@ def mirror_text(text: str) -> str:
     Its own inverse. Whether the result is true of the mirrored scan is for `can_mirror` to say.
     """
     return _SIDED.sub(lambda match: _SWAP[match[0]], text)
+
+
+def mirror_report(report: Report) -> Report:
+    """`mirror_text` of all that a report says."""
+    steps = tuple(
+        Step(text=mirror_text(step.text), entities=tuple(map(mirror_text, step.entities))) for step in report.steps
+    )
+    return Report(question=mirror_text(report.question), answer=mirror_text(report.answer), steps=steps)
 
 
 def can_mirror(text: str, table: RegionTable) -> bool:

@@ -26,3 +26,9 @@ class Report:
     question: str
     answer: str
     steps: tuple[Step, ...] = ()
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Everything that is written: question and answer, then steps and entities that the answer does not repeat."""
+        about_steps = (text for step in self.steps for text in (step.text, *step.entities))
+        return (f"{self.question} {self.answer}", *(text for text in about_steps if text not in self.answer))

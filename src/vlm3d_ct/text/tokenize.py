@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import string
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Int64
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from vlm3d_ct.errors import ConfigError
-from vlm3d_ct.seeding import derive_seed
-from vlm3d_ct.text.mentions import find_mentions
+from vlm3d_ct.text.mentions import SentenceMentions, find_mentions
 from vlm3d_ct.text.regions import RegionTable
-from vlm3d_ct.text.report import Report
+from vlm3d_ct.text.report import Report, Step
+from vlm3d_ct.text.steps import MOST_STEPS, EncodedSteps, encode_steps, text_group
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 NOT_MENTIONED = 0
@@ -33,6 +33,7 @@ class EncodedReport:
         region_groups: `NOT_MENTIONED`, else a hash of the sentences about the region: equal for equal sentences,
             negative where all of them state only normality. See `objectives.region_loss` for their use.
         text_group: positive hash of the answer; equal for texts that differ only in case and white space.
+        steps: the answer's sentences; ``of_token`` runs along ``input_ids``.
     """
 
     input_ids: Int64[np.ndarray, " t"]
@@ -41,11 +42,15 @@ class EncodedReport:
     region_mentions: Bool[np.ndarray, " r"]
     region_groups: Int64[np.ndarray, " r"]
     text_group: int
+    steps: EncodedSteps
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EncodedReports:
-    """A batch of `EncodedReport`, padded at the end to the longest; ``attention_mask`` is 1 for real tokens."""
+    """A batch of `EncodedReport`, padded at the end to the longest; ``attention_mask`` is 1 for real tokens.
+
+    Every text has room for `MOST_STEPS` steps, so that all ranks' tables are of one shape.
+    """
 
     input_ids: Int64[np.ndarray, "b t"]
     attention_mask: Int64[np.ndarray, "b t"]
@@ -54,6 +59,10 @@ class EncodedReports:
     region_mentions: Bool[np.ndarray, "b r"]
     region_groups: Int64[np.ndarray, "b r"]
     text_groups: Int64[np.ndarray, " b"]
+    token_steps: Int64[np.ndarray, "b t"]
+    step_regions: Bool[np.ndarray, "b s r"]
+    step_groups: Int64[np.ndarray, "b s"]
+    step_places: Int64[np.ndarray, "b s"]
 
 
 class ReportTokenizer:
@@ -99,13 +108,13 @@ class ReportTokenizer:
 
     def encode(self, report: Report, table: RegionTable) -> EncodedReport:
         """Question and answer of a report as a pair."""
-        return self._encode(report.question, report.answer, table)
+        return self._encode(report.question, report.answer, table, report.steps)
 
     def encode_text(self, text: str, table: RegionTable | None = None) -> EncodedReport:
         """A plain text, such as a prompt, on the same path; without a table it has no regions (r = 0)."""
-        return self._encode("", text, table)
+        return self._encode("", text, table, ())
 
-    def _encode(self, question: str, answer: str, table: RegionTable | None) -> EncodedReport:
+    def _encode(self, question: str, answer: str, table: RegionTable | None, steps: Sequence[Step]) -> EncodedReport:
         question_ids = self._tokenizer.encode(question, add_special_tokens=False).ids
         encoding = self._tokenizer.encode(answer, add_special_tokens=False)
         room = self.max_len - (3 if question_ids else 2)
@@ -117,32 +126,44 @@ class ReportTokenizer:
         token_type_ids = np.zeros_like(input_ids)
         if question_ids:
             token_type_ids[len(head) :] = 1
-        answer_tokens, groups = _region_tokens(answer, spans, table)
+        sentences = find_mentions(answer, table) if table else ()
+        answer_tokens, groups = _region_tokens(answer, spans, sentences, table.num_regions if table else 0)
+        said = encode_steps(answer, sentences, spans, steps, table) if table else _NO_STEPS
         region_tokens = np.zeros((len(groups), len(input_ids)), np.bool_)
-        region_tokens[:, len(head) : len(head) + len(answer_ids)] = answer_tokens
+        token_steps = np.zeros(len(input_ids), np.int64)
+        for whole, part in ((region_tokens, answer_tokens), (token_steps, said.of_token)):
+            whole[..., len(head) : len(head) + part.shape[-1]] = part
         return EncodedReport(
             input_ids=input_ids,
             token_type_ids=token_type_ids,
             region_tokens=region_tokens,
             region_mentions=groups != NOT_MENTIONED,
             region_groups=groups,
-            text_group=_group(answer),
+            text_group=text_group(answer),
+            steps=replace(said, of_token=token_steps),
         )
 
 
+_NO_STEPS = EncodedSteps(
+    of_token=np.zeros(0, np.int64),
+    regions=np.zeros((MOST_STEPS, 0), np.bool_),
+    groups=np.zeros(MOST_STEPS, np.int64),
+    places=np.zeros(MOST_STEPS, np.int64),
+)
+
+
 def _region_tokens(
-    text: str, spans: Int64[np.ndarray, "t 2"], table: RegionTable | None
+    text: str, spans: Int64[np.ndarray, "t 2"], mentions: Sequence[SentenceMentions], num_regions: int
 ) -> tuple[Bool[np.ndarray, "r t"], Int64[np.ndarray, " r"]]:
     """Tokens of ``text`` by region, and the region groups; sentences that are cut off altogether do not count."""
-    num_regions = table.num_regions if table else 0
     tokens = np.zeros((num_regions, len(spans)), np.bool_)
     groups = np.full(num_regions, NOT_MENTIONED, np.int64)
-    if table is None or not len(spans):
+    if not mentions or not len(spans):
         return tokens, groups
     visible = int(spans[-1, 1])
     sentences: list[list[str]] = [[] for _ in range(num_regions)]
     only_normal = np.ones(num_regions, np.bool_)
-    for mention in find_mentions(text, table):
+    for mention in mentions:
         start, end = mention.span
         inside = (spans[:, 0] >= start) & (spans[:, 1] <= end)
         if not inside.any():
@@ -153,14 +174,9 @@ def _region_tokens(
             only_normal[number - 1] &= mention.normal
     for index, said in enumerate(sentences):
         if said:
-            group = _group(" ".join(said))
+            group = text_group(" ".join(said))
             groups[index] = -group if only_normal[index] else group
     return tokens, groups
-
-
-def _group(text: str) -> int:
-    """A stable, positive 63-bit id of a text without regard to case and white space."""
-    return max(1, derive_seed("text group", " ".join(text.casefold().split())))
 
 
 def collate_reports(encoded: Sequence[EncodedReport], pad_id: int) -> EncodedReports:
@@ -168,7 +184,7 @@ def collate_reports(encoded: Sequence[EncodedReport], pad_id: int) -> EncodedRep
     longest = max(len(report.input_ids) for report in encoded)
     shape = (len(encoded), longest)
     input_ids = np.full(shape, pad_id, np.int64)
-    attention_mask, token_type_ids = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    attention_mask, token_type_ids, token_steps = (np.zeros(shape, np.int64) for _ in range(3))
     region_tokens = np.zeros((len(encoded), len(encoded[0].region_groups), longest), np.bool_)
     for row, report in enumerate(encoded):
         length = len(report.input_ids)
@@ -176,6 +192,7 @@ def collate_reports(encoded: Sequence[EncodedReport], pad_id: int) -> EncodedRep
         attention_mask[row, :length] = 1
         token_type_ids[row, :length] = report.token_type_ids
         region_tokens[row, :, :length] = report.region_tokens
+        token_steps[row, :length] = report.steps.of_token
     return EncodedReports(
         input_ids=input_ids,
         attention_mask=attention_mask,
@@ -184,6 +201,10 @@ def collate_reports(encoded: Sequence[EncodedReport], pad_id: int) -> EncodedRep
         region_mentions=np.stack([report.region_mentions for report in encoded]),
         region_groups=np.stack([report.region_groups for report in encoded]),
         text_groups=np.array([report.text_group for report in encoded], np.int64),
+        token_steps=token_steps,
+        step_regions=np.stack([report.steps.regions for report in encoded]),
+        step_groups=np.stack([report.steps.groups for report in encoded]),
+        step_places=np.stack([report.steps.places for report in encoded]),
     )
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from vlm3d_ct.distributed import gather_objects
 from vlm3d_ct.errors import DataError, Problem
+from vlm3d_ct.objectives.reasoning import NO_STEP
 from vlm3d_ct.training.step import MicroBatch, StepLosses, embed
 
 Cause = Literal["input", "embedding", "loss", "gradient"]
@@ -65,8 +66,11 @@ def explain_skip(
     for micro, ids in zip(micro_batches, case_ids, strict=True):
         with torch.no_grad():
             embedded, _ = embed(model, micro, precision)
-        mentioned = embedded.region_text.masked_fill(~micro.mentions[:, :, None], 0.0)  # the others are not used
-        parts = (embedded.volume, embedded.text, embedded.region_volume, mentioned)
+        # texts of regions that are not mentioned, and of steps that are not there, are not used
+        targets = micro.targets
+        mentioned = embedded.region_text.masked_fill(~targets.mentions[:, :, None], 0.0)
+        said = embedded.step_text.masked_fill((targets.step_groups == NO_STEP)[:, :, None], 0.0)
+        parts = (embedded.volume, embedded.text, embedded.region_volume, mentioned, embedded.step_volume, said)
         finite = torch.stack([_finite_rows(part) for part in parts]).all(0)
         found["input"] += _names(ids, ~_finite_rows(micro.model_input.ct_volume))
         found["embedding"] += _names(ids, ~finite)

@@ -7,12 +7,16 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float
 from torch import Tensor, nn
 
+from vlm3d_ct.config import Config
+from vlm3d_ct.data.batch import Batch
 from vlm3d_ct.distributed import gather, gather_with_gradient, sum_over_ranks, world_size
+from vlm3d_ct.inference import model_input
 from vlm3d_ct.models import ModelInput, Representations
-from vlm3d_ct.objectives import ContrastiveObjective, Losses
+from vlm3d_ct.objectives import ContrastiveObjective, Losses, Targets
+from vlm3d_ct.text.regions import RegionTable
 from vlm3d_ct.training.gradients import clip_gradients
 
 
@@ -22,14 +26,12 @@ class MicroBatch:
 
     Attributes:
         model_input: for the model.
-        mentions: the regions that the reports mention.
-        groups: identity of each region's text.
+        targets: what the reports say.
         seed: of the dropout; the same in both passes of an accumulated step.
     """
 
     model_input: ModelInput
-    mentions: Bool[Tensor, "b r"]
-    groups: Int64[Tensor, "b r"]
+    targets: Targets
     seed: int
 
 
@@ -40,7 +42,21 @@ class StepLosses:
     total: Float[Tensor, ""]
     global_loss: Float[Tensor, ""]
     region_loss: Float[Tensor, ""]
+    reasoning_loss: Float[Tensor, ""]
     occupancy_loss: Float[Tensor, ""]
+
+
+def micro_batch(batch: Batch, config: Config, table: RegionTable, seed: int) -> MicroBatch:
+    """A batch on the device as a step takes it; without the level of single steps where the objective has none."""
+    inputs = model_input(batch, config, table)
+    num_steps = inputs.step_regions.shape[1]
+    targets = Targets(
+        mentions=batch.region_mentions,
+        groups=batch.region_groups,
+        step_groups=batch.step_groups[:, :num_steps],
+        step_places=batch.step_places[:, :num_steps],
+    )
+    return MicroBatch(model_input=inputs, targets=targets, seed=seed)
 
 
 def backward(
@@ -64,22 +80,22 @@ def backward(
         precision: of the autocast.
         loss_scale: the gradient scaler's factor.
     """
-    mentions = gather(torch.cat([micro.mentions for micro in micro_batches]))
-    groups = gather(torch.cat([micro.groups for micro in micro_batches]))
+    columns = zip(*(micro.targets.tensors() for micro in micro_batches), strict=True)
+    targets = Targets(*(gather(torch.cat(column)) for column in columns))
     given = [micro.model_input.mask_given.sum() for micro in micro_batches]
     num_masks = sum_over_ranks(torch.stack(given).sum()).clamp(min=1)
     occupancy_factor = objective.config.occupancy_weight * world_size() / num_masks  # replicate() averages over ranks
 
     if len(micro_batches) == 1:
         embedded, occupancy_sum = embed(model, micro_batches[0], precision)
-        losses = objective(*(gather_with_gradient(part) for part in embedded.tensors()), mentions, groups)
+        losses = objective(*(gather_with_gradient(part) for part in embedded.tensors()), targets)
         ((losses.total + occupancy_factor * occupancy_sum) * loss_scale).backward()
         return _report(losses, occupancy_sum.detach(), num_masks, objective)
 
     with torch.no_grad():
         first_pass = [embed(model, micro, precision)[0].tensors() for micro in micro_batches]
     cached = [torch.cat(parts).requires_grad_() for parts in zip(*first_pass, strict=True)]
-    losses = objective(*(gather_with_gradient(part) for part in cached), mentions, groups)
+    losses = objective(*(gather_with_gradient(part) for part in cached), targets)
     (losses.total * loss_scale).backward()
     occupancy_total = torch.zeros_like(losses.total)
     start = 0
@@ -87,7 +103,7 @@ def backward(
         last = i == len(micro_batches) - 1
         with nullcontext() if last or world_size() == 1 else model.no_sync():  # type: ignore[operator]
             embedded, occupancy_sum = embed(model, micro, precision)
-            end = start + len(micro.mentions)
+            end = start + len(micro.model_input.input_ids)
             passed_on = [part.grad[start:end] for part in cached if part.grad is not None]
             auxiliary = occupancy_factor * occupancy_sum * loss_scale
             torch.autograd.backward((*embedded.tensors(), auxiliary), (*passed_on, torch.ones_like(auxiliary)))
@@ -104,7 +120,7 @@ def embed(model: nn.Module, micro: MicroBatch, precision: str) -> tuple[Represen
         micro: what to embed.
         precision: of the autocast.
     """
-    device = micro.mentions.device
+    device = micro.model_input.input_ids.device
     torch.manual_seed(micro.seed)
     dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[precision]
     with torch.autocast(device.type, dtype=dtype, enabled=precision != "fp32"):
@@ -120,6 +136,7 @@ def _report(
         total=losses.total.detach() + objective.config.occupancy_weight * occupancy,
         global_loss=losses.global_loss.detach(),
         region_loss=losses.region_loss.detach(),
+        reasoning_loss=losses.reasoning_loss.detach(),
         occupancy_loss=occupancy,
     )
 

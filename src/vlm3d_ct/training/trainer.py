@@ -16,7 +16,6 @@ from vlm3d_ct.data.dataset import CaseDataset, training_loader
 from vlm3d_ct.data.order import MicroBatchOrder
 from vlm3d_ct.distributed import any_rank, rank, sum_over_ranks, world_size
 from vlm3d_ct.errors import Stopped
-from vlm3d_ct.inference import model_input
 from vlm3d_ct.log import Ticker, progress, say, warn
 from vlm3d_ct.models import Built, VisionLanguageModel
 from vlm3d_ct.objectives import ContrastiveObjective
@@ -30,7 +29,7 @@ from vlm3d_ct.training.saver import Saver
 from vlm3d_ct.training.schedule import learning_rate
 from vlm3d_ct.training.sharding import distribute, whole_model
 from vlm3d_ct.training.state import gather_state, restore_optimizer
-from vlm3d_ct.training.step import MicroBatch, StepLosses, Update, backward
+from vlm3d_ct.training.step import MicroBatch, StepLosses, Update, backward, micro_batch
 from vlm3d_ct.training.stop import StopRequest
 from vlm3d_ct.training.system import system_metrics
 from vlm3d_ct.training.totals import Totals
@@ -233,15 +232,10 @@ class Trainer:
 
     def _to_device(self, batch: Batch, number: int) -> MicroBatch:
         batch = batch.to(self.device)
-        return MicroBatch(
-            model_input=model_input(batch, self.config, self.dataset.table),
-            mentions=batch.region_mentions,
-            groups=batch.region_groups,
-            # counted over the whole step: two ranks draw what one rank with two micro-batches draws
-            seed=derive_seed(
-                self.config.seed, "dropout", self.step, rank() * self.config.training.accumulation_steps + number
-            ),
-        )
+        # counted over the whole step: two ranks draw what one rank with two micro-batches draws
+        place = rank() * self.config.training.accumulation_steps + number
+        seed = derive_seed(self.config.seed, "dropout", self.step, place)
+        return micro_batch(batch, self.config, self.dataset.table, seed)
 
     def _between_steps(
         self, steps_per_epoch: int, total: int, recorder: Recorder | None, stop: StopRequest, *, saved: bool
@@ -322,6 +316,7 @@ def _train_metrics(losses: StepLosses, rate: float, norm: float, objective: Cont
         "loss": float(losses.total),
         "global_loss": float(losses.global_loss),
         "region_loss": float(losses.region_loss),
+        "reasoning_loss": float(losses.reasoning_loss),
         "occupancy_loss": float(losses.occupancy_loss),
         "lr": rate,
         "grad_norm": norm,

@@ -25,7 +25,7 @@ from vlm3d_ct.errors import DataError
 from vlm3d_ct.seeding import random_stream
 from vlm3d_ct.text.mirror import can_mirror, mirror_text
 from vlm3d_ct.text.regions import load_region_table
-from vlm3d_ct.text.report import Report
+from vlm3d_ct.text.report import Report, Step
 from vlm3d_ct.text.tokenize import ReportTokenizer, train_small_tokenizer
 
 SOME_SENTENCES = AugmentConfig(flip_probability=0.0, sentence_probability=1.0)
@@ -217,6 +217,16 @@ def test_some_sentences_are_whole_sentences_of_the_report_each_at_most_once():
         orders.add(chosen.answer)
     assert counts == {1, 2, 3, 4}
     assert len(orders) > 30, "sentences come in random order"
+
+
+def test_reasoning_steps_are_drawn_too_with_their_entities():
+    steps = (Step(text="Look at the lung bases.", entities=("left lower lobe",)), Step(text="A 1.2 cm nodule is seen."))
+    report = Report(question="What?", answer="A 1.2 cm nodule is seen. No pleural effusion.", steps=steps)
+    drawn = [some_sentences(report, random_stream(0, "test", i)) for i in range(100)]
+    assert {step for some in drawn for step in some.steps} == set(steps)
+    for some in drawn:
+        assert all(step.text in some.answer for step in some.steps)
+        assert some.answer.count("nodule") <= 1, "a step that the answer repeats is one sentence"
 
 
 def test_sentences_are_drawn_anew_in_every_epoch_and_never_in_evaluation(

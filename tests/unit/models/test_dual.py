@@ -11,21 +11,44 @@ from tiny import NO_DROPOUT, random_pairs, tiny_config, tiny_model
 from vlm3d_ct.config import Config
 from vlm3d_ct.errors import ConfigError
 from vlm3d_ct.models import build_model
+from vlm3d_ct.models.dual import select_patches
 from vlm3d_ct.models.patches import pool_occupancy
 from vlm3d_ct.objectives import ContrastiveObjective
 from vlm3d_ct.training.step import backward
 
 CONFIG = tiny_config(*NO_DROPOUT)
+REASONING = tiny_config(*NO_DROPOUT, "objective.reasoning_weight=0.5")
 
 
 @pytest.mark.parametrize("slices", [False, True])
 def test_every_representation_has_unit_length(slices: bool):
-    pairs = random_pairs(CONFIG, 3, slices=slices)
-    embedded, _ = tiny_model(CONFIG)(pairs.model_input)
-    shapes = [(3, 32), (3, 32), (3, 20, 32), (3, 20, 32)]
+    pairs = random_pairs(REASONING, 3, slices=slices)
+    embedded, _ = tiny_model(REASONING)(pairs.model_input)
+    shapes = [(3, 32), (3, 32), (3, 20, 32), (3, 20, 32), (3, 3, 32), (3, 3, 32)]
     assert [tuple(part.shape) for part in embedded.tensors()] == shapes
     for part in embedded.tensors():
         torch.testing.assert_close(part.norm(dim=-1), torch.ones(part.shape[:-1]))
+
+
+def test_a_step_selects_the_patches_of_its_regions_by_their_share():
+    pairs = random_pairs(CONFIG, 2)
+    seen = tiny_model(CONFIG).vision_encoder(pairs.model_input.ct_volume, pairs.model_input.segmentation_mask)
+    absent = int((~seen.region_present[0]).nonzero()[0]) if not seen.region_present[0].all() else None
+    chosen = torch.zeros(2, 4, 20, dtype=torch.bool)
+    here = seen.region_present.nonzero()[seen.region_present.nonzero()[:, 0] == 0][:2, 1].tolist()
+    chosen[0, 0, here[0]] = True
+    chosen[0, 1, here] = True
+    if absent is not None:
+        chosen[0, 2, absent] = True  # and step 3 names nothing
+    found = select_patches(seen, chosen)[0]
+    for step, regions in enumerate((here[:1], here)):
+        total, weight = torch.zeros(32), 0.0
+        for patch, features in enumerate(seen.local_features[0]):
+            share = sum(float(seen.occupancy[0, patch, 1 + region]) for region in regions)
+            total, weight = total + share * features, weight + share
+        torch.testing.assert_close(found[step], total / weight)
+    for step in (2, 3):
+        torch.testing.assert_close(found[step], seen.local_features[0].mean(0))
 
 
 def test_the_occupancy_loss_is_the_cross_entropy_of_the_cases_with_a_mask():

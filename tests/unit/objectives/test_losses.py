@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vlm3d_ct.config import ObjectiveConfig
-from vlm3d_ct.objectives import ContrastiveObjective, global_loss, region_loss
+from vlm3d_ct.objectives import ContrastiveObjective, Targets, global_loss, reasoning_loss, region_loss
 
 CASES, REGIONS, WIDTH = 5, 4, 6
 
@@ -160,19 +160,94 @@ def test_the_gradient_is_finite_where_most_entries_are_masked():
     assert volume.grad.isfinite().all()
 
 
-def losses(objective: ContrastiveObjective, seed: int = 0) -> tuple[float, float, float]:
+STEPS = 3
+
+
+def step_inputs(seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    random = torch.Generator().manual_seed(seed)
+    groups = torch.randint(-3, 5, (CASES, STEPS), generator=random)  # 0, no step, among them
+    places = torch.randint(1, 4, (CASES, STEPS), generator=random)
+    volume, text = unit(CASES, STEPS, WIDTH, seed=30 + seed), unit(CASES, STEPS, WIDTH, seed=40 + seed)
+    return volume, text, groups, places
+
+
+def naive_reasoning_loss(volume: Tensor, text: Tensor, groups: Tensor, places: Tensor, factor: float) -> float:
+    """The step loss, pair by pair."""
+    steps = [(i, s) for i in range(len(volume)) for s in range(volume.shape[1]) if groups[i, s] != 0]
+    total = 0.0
+    for own in steps:
+        candidates = [own]
+        for other in steps:
+            normal = groups[own] < 0 and groups[other] < 0
+            excused = places[own] == places[other] and (normal or own[0] == other[0])
+            if groups[own] != groups[other] and not excused:
+                candidates.append(other)
+        of_volume = [factor * float(volume[own] @ text[other]) for other in candidates]
+        of_text = [factor * float(text[own] @ volume[other]) for other in candidates]
+        total += (softmax_share(of_volume, 0) + softmax_share(of_text, 0)) / 2
+    return total / max(1, len(steps))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_reasoning_loss_is_a_naive_loop(seed: int):
+    inputs = step_inputs(seed)
+    assert float(reasoning_loss(*inputs, scale(5))) == pytest.approx(naive_reasoning_loss(*inputs, 5.0))
+
+
+def test_what_is_no_step_does_not_count():
+    volume, text, groups, places = step_inputs(1)
+    assert (groups == 0).any()
+    expected = float(reasoning_loss(volume, text, groups, places, scale(5)))
+    volume[groups == 0], text[groups == 0], places[groups == 0] = 1.0, -1.0, 99
+    assert float(reasoning_loss(volume, text, groups, places, scale(5))) == pytest.approx(expected)
+
+
+def test_steps_that_cannot_be_told_apart_are_no_rivals():
+    volume, text = unit(2, 2, WIDTH, seed=0), unit(2, 2, WIDTH, seed=1)
+
+    def loss(groups: list[list[int]], places: list[list[int]]) -> float:
+        return float(reasoning_loss(volume, text, torch.tensor(groups), torch.tensor(places), scale(5)))
+
+    assert loss([[4, 4], [4, 4]], [[1, 2], [1, 2]]) == 0.0  # the same sentence
+    assert loss([[4, 7], [0, 0]], [[1, 1], [1, 1]]) == 0.0  # two of one case about one place: the same features
+    assert loss([[-4, 0], [-7, 0]], [[1, 1], [1, 1]]) == 0.0  # normal and normal of one place
+    assert loss([[-4, 0], [-7, 0]], [[1, 1], [2, 1]]) > 0  # of two places
+    assert loss([[4, 0], [7, 0]], [[1, 1], [1, 1]]) > 0  # two findings of two cases
+    assert loss([[4, 0], [-7, 0]], [[1, 1], [1, 1]]) > 0  # a finding and its absence
+
+
+def test_without_any_step_the_loss_is_zero_and_so_is_its_gradient():
+    volume, text, groups, places = step_inputs(2)
+    volume.requires_grad_()
+    text.requires_grad_()
+    for count in (0, STEPS):
+        loss = reasoning_loss(
+            volume[:, :count], text[:, :count], torch.zeros_like(groups)[:, :count], places[:, :count], scale(5)
+        )
+        loss.backward()
+        assert float(loss.detach()) == 0.0
+        assert volume.grad is not None
+        assert not volume.grad.any()
+
+
+def losses(objective: ContrastiveObjective, seed: int = 0) -> tuple[float, float, float, float]:
     volume, text, mentions, groups = region_inputs(seed)
+    step_volume, step_text, step_groups, step_places = step_inputs(seed)
     result = objective(
-        unit(CASES, WIDTH, seed=4).float(), unit(CASES, WIDTH, seed=5).float(), volume, text, mentions, groups
+        *(unit(CASES, WIDTH, seed=4).float(), unit(CASES, WIDTH, seed=5).float()),
+        *(volume, text, step_volume, step_text),
+        Targets(mentions, groups, step_groups, step_places),
     )
-    return float(result.total.detach()), float(result.global_loss.detach()), float(result.region_loss.detach())
+    parts = (result.total, result.global_loss, result.region_loss, result.reasoning_loss)
+    return float(parts[0].detach()), float(parts[1].detach()), float(parts[2].detach()), float(parts[3].detach())
 
 
 def test_the_total_is_the_weighted_sum():
-    total, of_volumes, of_regions = losses(ContrastiveObjective(ObjectiveConfig()))
+    total, of_volumes, of_regions, _ = losses(ContrastiveObjective(ObjectiveConfig()))
     assert total == pytest.approx(1.0 * of_volumes + 0.5 * of_regions)
-    total, of_volumes, of_regions = losses(ContrastiveObjective(ObjectiveConfig(global_weight=0.25, region_weight=2.0)))
-    assert total == pytest.approx(0.25 * of_volumes + 2.0 * of_regions)
+    weights = ObjectiveConfig(global_weight=0.25, region_weight=2.0, reasoning_weight=3.0)
+    total, of_volumes, of_regions, of_steps = losses(ContrastiveObjective(weights))
+    assert total == pytest.approx(0.25 * of_volumes + 2.0 * of_regions + 3.0 * of_steps)
 
 
 def test_the_temperature_starts_as_planned_and_its_inverse_stops_at_100():
@@ -202,7 +277,9 @@ def test_the_temperature_learns():
     objective = ContrastiveObjective(ObjectiveConfig())
     volume, text, mentions, groups = region_inputs(0)
     whole = unit(CASES, WIDTH, seed=4).float()
-    objective(whole, whole, volume, text, mentions, groups).total.backward()
+    nothing, no_steps = whole.new_zeros(CASES, 0, WIDTH), torch.zeros(CASES, 0, dtype=torch.long)
+    targets = Targets(mentions, groups, no_steps, no_steps)
+    objective(whole, whole, volume, text, nothing, nothing, targets).total.backward()
     assert objective.logit_scale.grad is not None
     assert float(objective.logit_scale.grad) != 0.0
 

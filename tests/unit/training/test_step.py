@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 from torch import Tensor, nn
 
 from tiny import NO_DROPOUT, random_pairs, rows_of, tiny_config, tiny_model
 from vlm3d_ct.config import Config
-from vlm3d_ct.objectives import ContrastiveObjective
+from vlm3d_ct.objectives import ContrastiveObjective, Targets
 from vlm3d_ct.training.optimizer import build_optimizer
 from vlm3d_ct.training.step import MicroBatch, Update, backward
 
 GLOBAL_ONLY = ("objective.region_weight=0", "objective.occupancy_weight=0")
 REGION_ONLY = ("objective.global_weight=0", "objective.occupancy_weight=0")
-OBJECTIVES = [GLOBAL_ONLY, REGION_ONLY, ()]
+REASONING_ONLY = ("objective.reasoning_weight=0.5", "objective.global_weight=0", *GLOBAL_ONLY)
+OBJECTIVES = [GLOBAL_ONLY, REGION_ONLY, (), REASONING_ONLY]
 TOLERANCE = 1e-5
 """Relative to a gradient's norm: some hundred roundings of fp32 (6e-8)."""
 
@@ -56,14 +55,16 @@ def one_graph(
         parts.append(embedded.tensors())
         occupancy = occupancy + occupancy_sum
         masks += int(micro.model_input.mask_given.sum())
-    mentions, groups = (torch.cat([getattr(m, name) for m in micro_batches]) for name in ("mentions", "groups"))
-    losses = objective(*(torch.cat(column) for column in zip(*parts, strict=True)), mentions, groups)
+    targets = Targets(
+        *(torch.cat(column) for column in zip(*(m.targets.tensors() for m in micro_batches), strict=True))
+    )
+    losses = objective(*(torch.cat(column) for column in zip(*parts, strict=True)), targets)
     total = losses.total + objective.config.occupancy_weight * occupancy / max(1, masks)
     total.backward()
     return gradients(model, objective), float(total.detach())
 
 
-@pytest.mark.parametrize("overrides", OBJECTIVES, ids=["global", "region", "all"])
+@pytest.mark.parametrize("overrides", OBJECTIVES, ids=["global", "region", "plan", "reasoning"])
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_accumulation_with_dropout_gives_the_gradient_of_one_graph(overrides: tuple[str, ...], checkpointing: bool):
     config = tiny_config(*overrides, f"training.gradient_checkpointing={checkpointing}")
@@ -77,7 +78,7 @@ def test_accumulation_with_dropout_gives_the_gradient_of_one_graph(overrides: tu
     assert float(report.total) == pytest.approx(loss, rel=1e-5)
 
 
-@pytest.mark.parametrize("overrides", OBJECTIVES, ids=["global", "region", "all"])
+@pytest.mark.parametrize("overrides", OBJECTIVES, ids=["global", "region", "plan", "reasoning"])
 @pytest.mark.parametrize("slices", [False, True])
 def test_without_dropout_accumulation_gives_the_gradient_of_one_large_batch(overrides: tuple[str, ...], slices: bool):
     config = tiny_config(*NO_DROPOUT, *overrides)
@@ -89,7 +90,7 @@ def test_without_dropout_accumulation_gives_the_gradient_of_one_large_batch(over
         model, objective = setup(config)
         report = backward(model, objective, split(pairs, sizes))
         assert_close(gradients(model, objective), expected)
-        for field in ("total", "global_loss", "region_loss", "occupancy_loss"):
+        for field in ("total", "global_loss", "region_loss", "reasoning_loss", "occupancy_loss"):
             assert float(getattr(report, field)) == pytest.approx(float(getattr(whole, field)), rel=1e-5, abs=1e-7)
 
 
@@ -120,7 +121,7 @@ def test_a_step_without_any_mask_or_mention_has_a_finite_gradient():
     pairs = random_pairs(config, 4)
     pairs.model_input.mask_given[:] = False
     pairs.model_input.region_tokens[:] = False
-    pairs = replace(pairs, mentions=torch.zeros_like(pairs.mentions))
+    pairs.targets.mentions[:] = False
     model, objective = setup(config)
     report = backward(model, objective, split(pairs, (2, 2)))
     assert float(report.region_loss) == 0.0

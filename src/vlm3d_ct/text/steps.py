@@ -1,0 +1,90 @@
+"""The sentences of a text one by one: which tokens are theirs, which regions they speak of, and which say the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Int64
+
+from vlm3d_ct.seeding import derive_seed
+from vlm3d_ct.text.mentions import SentenceMentions, find_mentions
+from vlm3d_ct.text.regions import RegionTable
+from vlm3d_ct.text.report import Step
+
+MOST_STEPS = 24
+"""Sentences of a text that are told apart; those beyond count for the volume and region levels only."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EncodedSteps:
+    """The sentences of a text, each a step of its reasoning.
+
+    Attributes:
+        of_token: the number of the sentence that a token belongs to, from 1; 0 for none.
+        regions: what each sentence speaks of; where it names no region, what its step's entities name.
+        groups: identity of each sentence, negative where it only states normality; 0 where there is none.
+        places: identity of the set of regions.
+    """
+
+    of_token: Int64[np.ndarray, " t"]
+    regions: Bool[np.ndarray, "s r"]
+    groups: Int64[np.ndarray, " s"]
+    places: Int64[np.ndarray, " s"]
+
+
+def text_group(text: str) -> int:
+    """A stable, positive 63-bit id of a text without regard to case and white space."""
+    return max(1, derive_seed("text group", " ".join(text.casefold().split())))
+
+
+def encode_steps(
+    text: str,
+    sentences: Sequence[SentenceMentions],
+    token_spans: Int64[np.ndarray, "t 2"],
+    steps: Sequence[Step],
+    table: RegionTable,
+) -> EncodedSteps:
+    """The first `MOST_STEPS` sentences of which a token is left.
+
+    Args:
+        text: the answer.
+        sentences: all its sentences, with what they mention.
+        token_spans: (start, end) of the tokens that are kept, in characters of ``text``.
+        steps: the record's steps, for their entities; each is looked for in ``text``, in order.
+        table: the regions.
+    """
+    of_token = np.zeros(len(token_spans), np.int64)
+    regions = np.zeros((MOST_STEPS, table.num_regions), np.bool_)
+    groups, places = np.zeros(MOST_STEPS, np.int64), np.zeros(MOST_STEPS, np.int64)
+    entities = _entity_spans(text, steps, table)
+    number = 0
+    for sentence in sentences:
+        start, end = sentence.span
+        inside = (token_spans[:, 0] >= start) & (token_spans[:, 1] <= end)
+        if not inside.any() or number == MOST_STEPS:
+            continue
+        found = sentence.regions or next((named for at, to, named in entities if at <= start < to), frozenset())
+        of_token[inside] = number + 1
+        regions[number, [region - 1 for region in found]] = True
+        group = text_group(text[start:end])
+        groups[number] = -group if sentence.normal else group
+        places[number] = text_group(" ".join(map(str, sorted(found))))
+        number += 1
+    return EncodedSteps(of_token=of_token, regions=regions, groups=groups, places=places)
+
+
+def _entity_spans(text: str, steps: Sequence[Step], table: RegionTable) -> list[tuple[int, int, frozenset[int]]]:
+    """Where each step with entities stands in the text, and the regions that they name."""
+    spans, position = [], 0
+    for step in steps:
+        start = text.find(step.text, position)
+        if start < 0:
+            continue
+        position = start + len(step.text)
+        mentioned = (mention for entity in step.entities for mention in find_mentions(entity, table))
+        named = frozenset(region for mention in mentioned for region in mention.regions)
+        if named:
+            spans.append((start, position, named))
+    return spans
