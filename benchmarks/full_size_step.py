@@ -29,7 +29,7 @@ from torch import Tensor
 from vlm3d_ct.config import Config, config_from_mapping, config_to_mapping
 from vlm3d_ct.models import VisionEncoder, build_vision_encoder
 from vlm3d_ct.models.patches import pool_occupancy
-from vlm3d_ct.objectives import ContrastiveObjective
+from vlm3d_ct.objectives import ContrastiveObjective, Targets
 from vlm3d_ct.training.optimizer import build_optimizer
 
 REPETITIONS = {"cpu": 1, "cuda": 5}
@@ -127,7 +127,9 @@ def _loss(encoder: VisionEncoder, objective: ContrastiveObjective, volume: Tenso
     region_text = F.normalize(torch.randn_like(of_regions), dim=-1)
     mentions = torch.ones(of_regions.shape[:2], dtype=torch.bool, device=volume.device)
     groups = torch.arange(mentions.numel(), device=volume.device).view(mentions.shape)
-    losses = objective(of_volume, text, of_regions, region_text, mentions, groups)
+    nothing, no_steps = of_volume[:, None][:, :0], groups[:, :0]
+    targets = Targets(mentions, groups, no_steps, no_steps)
+    losses = objective(of_volume, text, of_regions, region_text, nothing, nothing, targets)
     target = pool_occupancy(mask, encoder.config.patch_size, 1 + encoder.config.num_regions)
     occupancy = F.cross_entropy(seen.occupancy_logits.transpose(1, 2), target.transpose(1, 2))
     total: Tensor = losses.total + objective.config.occupancy_weight * occupancy
