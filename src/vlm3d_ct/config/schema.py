@@ -97,6 +97,11 @@ class ModelConfig:
     attn_dropout: Share = 0.1
     windows: Annotated[tuple[Window, ...], Field(min_length=1)] = ("plan",)
     """Intensity windows, one input channel each: a preset or (centre_hu, width_hu)."""
+    attention: Literal["slice_region", "dense"] = "slice_region"
+    """``slice_region``: within slabs and along z, linear in depth. ``dense``: every patch to all others, without
+    bias by distance; for comparisons, as its cost grows with the square of the patches."""
+    pooling: Literal["token", "mean"] = "token"
+    """What stands for the volume: the global token, or the mean of its patches."""
     mask_dropout: Share = 0.1
     """Share of the training cases whose mask is withheld, so that the encoder learns to work without one."""
 
@@ -131,6 +136,9 @@ class ObjectiveConfig:
     reasoning_weight: Annotated[float, Field(ge=0)] = 0.0
     """Of the third level: each sentence or reasoning step against the patches of the regions that it speaks of."""
     occupancy_weight: Annotated[float, Field(ge=0)] = 0.1
+    soft_targets: bool = True
+    """Texts that say the same, or only that the same is normal, are no negatives of each other at the region and step
+    levels; false makes all of them negatives."""
     temperature: Annotated[float, Field(gt=0.01)] = 0.07
     """Start of the learned temperature; its inverse is clamped at 100."""
 

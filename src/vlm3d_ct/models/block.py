@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from vlm3d_ct.models.attention import QueryKeyValue, attend_along_z, attend_from_memory, attend_in_slab
 from vlm3d_ct.models.patches import Grid
 
-Axis = Literal["slab", "z"]
+Axis = Literal["slab", "z", "all"]
+"""What a patch attends to beside the memory: its slab, its column along z, or every patch."""
 
 
 class Block(nn.Module):
-    """Attention (within a slab or along z) and a GELU feed-forward net, each behind a norm and added to its input."""
+    """Attention (along one `Axis`) and a GELU feed-forward net, each behind a norm and added to its input."""
 
     def __init__(
         self,
@@ -59,6 +60,8 @@ class Block(nn.Module):
         dropout = self.attn_dropout if self.training else 0.0
         if self.axis == "slab":
             mixed = attend_in_slab(of_patches, of_memory, grid, dropout)
+        elif self.axis == "all":
+            mixed = attend_in_slab(of_patches, of_memory, Grid(1, grid.z * grid.y, grid.x), dropout)  # one thick slab
         else:
             mixed = attend_along_z(of_patches, of_memory, grid, self.distance_bias, dropout)
         mixed_memory = attend_from_memory(of_patches, of_memory, region_bias, dropout)

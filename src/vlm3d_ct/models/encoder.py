@@ -15,9 +15,9 @@ from vlm3d_ct.models.block import Axis, Block
 from vlm3d_ct.models.patches import Grid, PatchEmbedding, Positions, patch_grid, pool_occupancy
 from vlm3d_ct.models.projection import NormalizedLinear
 
-AXES: tuple[Axis, Axis, Axis] = ("slab", "slab", "z")
-"""The blocks' axes, repeated."""
-UNGUIDED_BLOCKS = len(AXES)
+AXES: dict[str, tuple[Axis, Axis, Axis]] = {"slice_region": ("slab", "slab", "z"), "dense": ("all", "all", "all")}
+"""The blocks' axes, repeated, by kind of attention."""
+UNGUIDED_BLOCKS = 3
 """Blocks before the regions come in: the occupancy is predicted from what they have seen."""
 LEAST_PATCH_SHARE = 1 / 1024
 """A smaller share of a patch than a voxel of the full-size patch does not count as occupied."""
@@ -76,7 +76,7 @@ class VisionEncoder(nn.Module):
         self.region_embedding = nn.Parameter(torch.empty(1 + config.num_regions, d))
         self.blocks = nn.ModuleList(
             Block(
-                axis=AXES[i % len(AXES)],
+                axis=axes_of(config)[i],
                 embed_dim=d,
                 num_heads=config.num_heads,
                 mlp_ratio=config.mlp_ratio,
@@ -131,10 +131,10 @@ class VisionEncoder(nn.Module):
         region_bias = _region_bias(occupancy)
         for block in self.blocks[UNGUIDED_BLOCKS:]:
             patches, memory = self._run(block, patches, memory, grid, region_bias)
-        memory = self.norm(memory)
+        memory, local = self.norm(memory), self.norm(patches)
         return EncoderOutput(
-            global_features=memory[:, 0],
-            local_features=self.norm(patches),
+            global_features=memory[:, 0] if self.config.pooling == "token" else local.mean(1),
+            local_features=local,
             region_features=memory[:, 1:],
             region_present=present,
             occupancy=occupancy,
@@ -178,6 +178,12 @@ class VisionEncoder(nn.Module):
         given = pool_occupancy(mask, self.config.patch_size, 1 + self.config.num_regions)
         occupancy = torch.where(used[:, None, None], given, predicted)
         return occupancy, torch.where(used[:, None], given[..., 1:].sum(1) > 0, present)
+
+
+def axes_of(config: ModelConfig) -> tuple[Axis, ...]:
+    """The axis of every block."""
+    axes = AXES[config.attention]
+    return tuple(axes[i % len(axes)] for i in range(config.depth))
 
 
 def _region_bias(occupancy: Float[Tensor, "b n labels"]) -> Float[Tensor, "b m n"]:

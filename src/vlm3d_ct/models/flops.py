@@ -8,7 +8,7 @@ from math import prod
 from typing import Any
 
 from vlm3d_ct.config import Config, ModelConfig
-from vlm3d_ct.models.encoder import AXES
+from vlm3d_ct.models.encoder import axes_of
 from vlm3d_ct.models.patches import patch_grid
 
 
@@ -16,15 +16,16 @@ def vision_flops(config: ModelConfig, size: tuple[int, int, int]) -> int:
     """Of the vision encoder and its projections for one case of ``size`` voxels.
 
     With n patches, s of them in a slab, z slabs, m memory tokens, width d and hidden width h, a block's linear maps
-    cost 2 (n + m) (4 d^2 + 2 d h), attention within slabs 4 n (s + m) d, along z 4 n (z + m) d, and that of the memory
+    cost 2 (n + m) (4 d^2 + 2 d h), attention within slabs 4 n (s + m) d, along z 4 n (z + m) d, over all patches
+    4 n (n + m) d, and that of the memory
     4 m (n + m) d.
     """
     grid = patch_grid(size, config.patch_size)
     n, m, d = grid.z * grid.in_slab, 1 + config.num_regions, config.embed_dim
     hidden = round(d * config.mlp_ratio)
     total = 2 * n * len(config.windows) * prod(config.patch_size) * d  # patches
-    for i in range(config.depth):
-        keys = grid.in_slab if AXES[i % len(AXES)] == "slab" else grid.z
+    keys_of = {"slab": grid.in_slab, "z": grid.z, "all": n}
+    for keys in (keys_of[axis] for axis in axes_of(config)):
         total += 2 * (n + m) * (4 * d * d + 2 * d * hidden) + 4 * n * (keys + m) * d + 4 * m * (n + m) * d
     total += 2 * (2 * n * d * (1 + config.num_regions))  # the occupancy is predicted, then told to the patches
     return total + 2 * d * d * m  # a projection for each memory token

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vlm3d_ct.config import ObjectiveConfig
 from vlm3d_ct.objectives.contrastive import global_loss
-from vlm3d_ct.objectives.reasoning import reasoning_loss
+from vlm3d_ct.objectives.reasoning import NO_STEP, reasoning_loss
 from vlm3d_ct.objectives.region import region_loss
 
 LARGEST_LOGIT_SCALE = math.log(100.0)
@@ -47,6 +47,16 @@ class Targets:
         """The tensors in the order of the fields."""
         return tuple(getattr(self, field.name) for field in fields(self))
 
+    def told_apart(self) -> Targets:
+        """The same with an identity of its own for every text and place: all of them are negatives of each other."""
+        own = torch.arange(1, 1 + self.step_groups.numel(), device=self.step_groups.device).view_as(self.step_groups)
+        return Targets(
+            mentions=self.mentions,
+            groups=torch.arange(self.groups.numel(), device=self.groups.device).view_as(self.groups),
+            step_groups=torch.where(self.step_groups == NO_STEP, NO_STEP, own),
+            step_places=own,
+        )
+
 
 class ContrastiveObjective(nn.Module):
     """Pure function of the representations of the whole step, and the temperature.
@@ -81,6 +91,8 @@ class ContrastiveObjective(nn.Module):
         targets: Targets,
     ) -> Losses:
         """The losses, in fp32 whatever the autocast; the arguments are those of `global_loss` and its siblings."""
+        if not self.config.soft_targets:
+            targets = targets.told_apart()
         with torch.autocast(volume.device.type, enabled=False):
             of_volumes = global_loss(volume.float(), text.float(), self.scale)
             of_regions = region_loss(

@@ -55,6 +55,13 @@ def allowed_bias(allowed: Tensor) -> Tensor:
     return bias
 
 
+def test_a_dense_block_lets_a_patch_see_everything():
+    patches, memory = streams()
+    everywhere = allowed_bias(torch.ones(NUM_PATCHES, NUM_PATCHES, dtype=torch.bool))
+    expected = dense(patches[0], patches, memory, everywhere)
+    torch.testing.assert_close(attend_in_slab(patches, memory, Grid(1, GRID.z * GRID.y, GRID.x), 0.0), expected)
+
+
 def test_a_patch_sees_its_slab_and_the_memory_only():
     patches, memory = streams()
     slab = torch.arange(NUM_PATCHES) // GRID.in_slab

@@ -76,17 +76,26 @@ def test_slices_have_no_occupancy_loss():
 
 
 @pytest.mark.parametrize("slices", [False, True])
-@pytest.mark.parametrize("depth", [4, 5, 6])  # the last block is in-slab, in-slab, or along z
-def test_every_parameter_takes_part_in_every_kind_of_step(slices: bool, depth: int):
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *(("model.depth=4",), ("model.depth=5",), ("model.depth=6",)),  # the last block is in-slab, in-slab, or along z
+        ("model.attention=dense", "model.pooling=mean"),
+        ("model.pooling=mean", "model.depth=6", "objective.reasoning_weight=1"),
+    ],
+)
+def test_every_parameter_takes_part_in_every_kind_of_step(slices: bool, changes: tuple[str, ...]):
     # a parameter without a gradient stops distributed training
-    config = tiny_config(*NO_DROPOUT, f"model.depth={depth}")
+    config = tiny_config(*NO_DROPOUT, *changes)
     model, objective = tiny_model(config), ContrastiveObjective(config.objective)
     backward(model, objective, [random_pairs(config, 4, slices=slices)])
     gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
     assert [name for name, gradient in gradients.items() if gradient is None] == []
     assert objective.logit_scale.grad is not None
     idle = {name for name, gradient in gradients.items() if gradient is not None and not gradient.any()}
-    expected = {"vision_encoder.blocks.5.distance_bias"} if depth == 6 else set()  # moves `local_features` only
+    expected = (
+        {"vision_encoder.blocks.5.distance_bias"} if changes == ("model.depth=6",) else set()
+    )  # local features only
     if slices:  # no mask teaches the occupancy
         head = ("occupancy_norm.weight", "occupancy_norm.bias", "occupancy_head.weight", "occupancy_head.bias")
         expected |= {f"vision_encoder.{name}" for name in head}

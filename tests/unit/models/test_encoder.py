@@ -12,7 +12,7 @@ from torch import Tensor
 from tiny import NO_DROPOUT, random_pairs, tiny_config
 from vlm3d_ct.config import Config
 from vlm3d_ct.models import VisionEncoder, build_vision_encoder
-from vlm3d_ct.models.patches import pool_occupancy
+from vlm3d_ct.models.patches import Grid, pool_occupancy
 
 NUM_PATCHES, IN_SLAB = 32, 16
 OUTPUTS = {
@@ -34,6 +34,28 @@ def volume_and_mask(count: int = 2, seed: int = 0) -> tuple[Tensor, Tensor]:
     inputs = random_pairs(tiny_config(), count, seed).model_input
     assert inputs.segmentation_mask is not None
     return inputs.ct_volume, inputs.segmentation_mask
+
+
+def test_the_mean_of_the_patches_can_stand_for_the_volume():
+    volume, mask = volume_and_mask()
+    out = tiny_encoder("model.pooling=mean")(volume, mask)
+    torch.testing.assert_close(out.global_features, out.local_features.mean(1))
+    torch.testing.assert_close(out.local_features, tiny_encoder()(volume, mask).local_features)
+
+
+def test_in_a_dense_encoder_one_block_carries_a_voxel_to_every_patch():
+    changed_in = {}
+    for attention in ("dense", "slice_region"):
+        encoder = tiny_encoder(f"model.attention={attention}", "model.depth=4")
+        with torch.no_grad():
+            volume, _ = volume_and_mask(1)
+            changed = volume.clone()
+            changed[..., 0, 0, 0] += 0.5
+            patches = [encoder.patch_embedding(v) + encoder.positions(Grid(2, 4, 4)) for v in (volume, changed)]
+            memory = encoder.memory.expand(1, -1, -1)
+            one, other = (encoder.blocks[0](p, memory, Grid(2, 4, 4), None)[0] for p in patches)
+        changed_in[attention] = int(((one - other).abs().amax(-1) > 0).sum())
+    assert changed_in == {"dense": NUM_PATCHES, "slice_region": IN_SLAB}
 
 
 def test_outputs_have_the_plans_names_as_attributes_and_as_keys():

@@ -28,6 +28,7 @@ def counted(model: nn.Module, *inputs: object) -> int:
     [
         (),
         ("model.depth=6", "model.mlp_ratio=3"),
+        ("model.attention=dense", "model.pooling=mean"),
         ("model.windows=[plan, lung]", "text.pooling=mean", "text.small_depth=2"),
     ],
 )

@@ -250,6 +250,21 @@ def test_the_total_is_the_weighted_sum():
     assert total == pytest.approx(0.25 * of_volumes + 2.0 * of_regions + 3.0 * of_steps)
 
 
+def test_without_soft_targets_every_other_text_is_a_rival():
+    config = ObjectiveConfig(reasoning_weight=1.0, soft_targets=False)
+    volume, text, mentions, _ = region_inputs(3)
+    step_volume, step_text, step_groups, _ = step_inputs(3)
+    own = torch.arange(1, 1 + CASES * REGIONS).view(CASES, REGIONS)
+    expected = naive_region_loss(volume, text, mentions, own, 1 / 0.07)
+    steps = torch.arange(1, 1 + CASES * STEPS).view(CASES, STEPS)
+    apart = torch.where(step_groups == 0, 0, steps)
+    expected_steps = naive_reasoning_loss(step_volume, step_text, apart, steps, 1 / 0.07)
+    _, _, of_regions, of_steps = losses(ContrastiveObjective(config), seed=3)
+    assert of_regions == pytest.approx(expected, rel=1e-5)
+    assert of_steps == pytest.approx(expected_steps, rel=1e-5)
+    assert of_regions > losses(ContrastiveObjective(ObjectiveConfig()), seed=3)[2]
+
+
 def test_the_temperature_starts_as_planned_and_its_inverse_stops_at_100():
     objective = ContrastiveObjective(ObjectiveConfig())
     assert objective.logit_scale.shape == (1,)

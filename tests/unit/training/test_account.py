@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from tiny import NO_DROPOUT, random_pairs, rows_of, tiny_config, tiny_model
 from vlm3d_ct.errors import ConfigError
 from vlm3d_ct.health import effective_rank, mean_cosine
-from vlm3d_ct.objectives import ContrastiveObjective
+from vlm3d_ct.objectives import ContrastiveObjective, Targets
 from vlm3d_ct.training.account import Account
 from vlm3d_ct.training.gradients import clip_gradients, gradient_norms, parts_of
 from vlm3d_ct.training.health import LEAST_PAIRS, MOST_PAIRS, PATIENCE, CollapseAlarm, PairWatch
@@ -86,11 +86,12 @@ def test_the_watch_measures_few_of_many_pairs_and_no_broken_ones():
     rows = F.normalize(torch.randn(3 * MOST_PAIRS, 8, generator=torch.Generator().manual_seed(0)), dim=-1)
     regions = F.normalize(torch.ones(len(rows), 2, 8), dim=-1)
     mentions, groups = torch.zeros(len(rows), 2, dtype=torch.bool), torch.zeros(len(rows), 2, dtype=torch.long)
-    objective(rows, rows, regions, regions, mentions, groups)
+    nothing, targets = regions[:, :0], Targets(mentions, groups, groups[:, :0], groups[:, :0])
+    objective(rows, rows, regions, regions, nothing, nothing, targets)
     assert watch.measure()["volume_effective_rank"] == pytest.approx(effective_rank(rows[::3].double().numpy()))
     broken = rows.clone()
     broken[6, 3] = math.nan
-    objective(broken, rows, regions, regions, mentions, groups)
+    objective(broken, rows, regions, regions, nothing, nothing, targets)
     measured = watch.measure()
     assert math.isnan(measured["volume_effective_rank"])
     assert measured["logit_scale"] == pytest.approx(1 / 0.07, rel=1e-5)
