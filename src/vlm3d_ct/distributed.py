@@ -17,6 +17,8 @@ from torch._C._distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
+from vlm3d_ct.errors import ConfigError, UserError
+
 T = TypeVar("T")
 TIMEOUT = timedelta(minutes=10)
 """A collective that waits longer than this means a lost rank: the process ends with an error. Training sets its own,
@@ -172,6 +174,31 @@ def gather_objects(local: T, timeout: timedelta | None = None) -> list[T]:
     if group is not None:
         dist.destroy_process_group(group)
     return parts
+
+
+@contextmanager
+def leaving_together() -> Iterator[None]:
+    """What fails on one rank in the block ends all of them, together after it: none is left waiting for the others.
+
+    All ranks enter it, and no collective may be in it.
+
+    Raises:
+        ConfigError: on the others, where what failed is a user's error; a failed rank raises what it has.
+        RuntimeError: on the others, where it is not.
+    """
+    failure: Exception | None = None
+    try:
+        yield
+    except Exception as error:
+        failure = error
+    told = None if failure is None else (isinstance(failure, UserError), str(failure) or repr(failure))
+    everywhere = gather_objects(told)
+    if failure is not None:
+        raise failure
+    for number, found in enumerate(everywhere):
+        if found is not None:
+            by_user, text = found
+            raise ConfigError(text) if by_user else RuntimeError(f"rank {number} failed: {text}")
 
 
 def sum_over_ranks(value: Tensor) -> Tensor:
