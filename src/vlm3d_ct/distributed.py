@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
+from uuid import uuid4
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch._C._distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
+
+from vlm3d_ct.errors import ConfigError, UserError
 
 T = TypeVar("T")
 TIMEOUT = timedelta(minutes=10)
@@ -49,11 +55,44 @@ def process_group(device: torch.device, timeout: timedelta = TIMEOUT) -> Iterato
     if launched_world_size() == 1:
         yield
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timeout)
+    store, own_rank, size = next(iter(rendezvous("env://", timeout=timeout)))
+    ours = PrefixStore(meet(store, own_rank, size, timeout), store)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=ours, rank=own_rank, world_size=size, timeout=timeout)
     try:
         yield
     finally:
         dist.destroy_process_group()
+
+
+def meet(store: Store, own_rank: int, size: int, timeout: timedelta) -> str:
+    """A name that exactly these processes agree on, whatever others left in the store before them.
+
+    torchrun keeps one store over all its restarts, and torch writes each attempt's addresses under the same keys: a
+    restarted rank that looks before the other has written connects to a process that is dead. The number of the restart
+    would not do as a name, since each node's launcher counts its own.
+
+    Rank 0 offers a name, the others sign it, and rank 0 confirms their signatures: all of them new, so that neither an
+    offer nor a confirmation of an earlier attempt is taken for one of this.
+
+    Raises:
+        TimeoutError, DistStoreError: not all ranks came.
+    """
+    own = uuid4().hex
+    if own_rank == 0:
+        store.set("meeting", own)
+        for other in range(1, size):
+            signature = store.get(f"{own}/{other}").decode()
+            store.set(f"{own}/{other}/{signature}", "confirmed")
+        return own
+    deadline = time.monotonic() + timeout.total_seconds()
+    while time.monotonic() < deadline:
+        offered: str = store.get("meeting").decode()
+        store.set(f"{offered}/{own_rank}", own)
+        if store.check([f"{offered}/{own_rank}/{own}"]):
+            return offered
+        time.sleep(0.02)
+    raise TimeoutError(f"rank {own_rank}: rank 0 did not come within {timeout}")
 
 
 def rank() -> int:
@@ -135,6 +174,31 @@ def gather_objects(local: T, timeout: timedelta | None = None) -> list[T]:
     if group is not None:
         dist.destroy_process_group(group)
     return parts
+
+
+@contextmanager
+def leaving_together() -> Iterator[None]:
+    """What fails on one rank in the block ends all of them, together after it: none is left waiting for the others.
+
+    All ranks enter it, and no collective may be in it.
+
+    Raises:
+        ConfigError: on the others, where what failed is a user's error; a failed rank raises what it has.
+        RuntimeError: on the others, where it is not.
+    """
+    failure: Exception | None = None
+    try:
+        yield
+    except Exception as error:
+        failure = error
+    told = None if failure is None else (isinstance(failure, UserError), str(failure) or repr(failure))
+    everywhere = gather_objects(told)
+    if failure is not None:
+        raise failure
+    for number, found in enumerate(everywhere):
+        if found is not None:
+            by_user, text = found
+            raise ConfigError(text) if by_user else RuntimeError(f"rank {number} failed: {text}")
 
 
 def sum_over_ranks(value: Tensor) -> Tensor:

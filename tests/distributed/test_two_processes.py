@@ -16,8 +16,10 @@ from torch import Tensor, nn
 from tiny import NO_DROPOUT, random_pairs, rows_of, tiny_config, tiny_model
 from vlm3d_ct.distributed import any_rank, gather, gather_objects, process_group, replicate, sum_over_ranks, world_size
 from vlm3d_ct.objectives import ContrastiveObjective
+from vlm3d_ct.training.keeper import Keeper
 from vlm3d_ct.training.nonfinite import explain_skip
 from vlm3d_ct.training.optimizer import build_optimizer
+from vlm3d_ct.training.saver import Saver
 from vlm3d_ct.training.step import MicroBatch, StepLosses, Update, backward
 
 TOLERANCE = 1e-5
@@ -139,6 +141,24 @@ def explain(rank: int) -> dict[str, Any]:
     return {"fine": [fine.cause, *fine.case_ids], "bad": [bad.cause, *bad.case_ids]}
 
 
+def leave(rank: int, folder: Path) -> dict[str, list[str]]:
+    """What a rank raises when rank 0 cannot save: a state that is not to be pickled, a folder that is a file."""
+    found: dict[str, list[str]] = {}
+    (folder / "file").touch()
+    for name, output_dir, state in (("bug", folder, {"f": lambda: 0}), ("disk", folder / "file", {"step": 1})):
+        for act in ("save", "rehearse"):
+            saver = Saver(Keeper(output_dir, keep_best=1, keep_last=1), every_minutes=0)
+            try:
+                if act == "save":
+                    saver.save(state if rank == 0 else {}, 1, None)
+                    saver.settle()
+                else:
+                    saver.rehearse(state if rank == 0 else {})
+            except Exception as error:
+                found[f"{name} {act}"] = [type(error).__name__, str(error)]
+    return found
+
+
 def run_rank(rank: int, port: int, folder: str) -> None:
     """What each of the two processes does."""
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
@@ -156,6 +176,7 @@ def run_rank(rank: int, port: int, folder: str) -> None:
             "explained": explain(rank),
             "gathered": gather(torch.full((2,), float(rank))),
             "objects": gather_objects(f"rank {rank}"),
+            "left": leave(rank, Path(folder)),
             "any": [any_rank(flag, CPU) for flag in (rank == 1, False, True)],
         }
     torch.save(found, Path(folder) / f"{rank}.pt")
@@ -230,3 +251,15 @@ def test_gathers_keep_the_order_of_the_ranks_and_agreements_agree(ranks: list[di
         assert found["gathered"].tolist() == [0.0, 0.0, 1.0, 1.0]
         assert found["objects"] == ["rank 0", "rank 1"]
         assert found["any"] == [True, False, True]
+
+
+@pytest.mark.parametrize("act", ["save", "rehearse"])
+def test_whatever_keeps_rank_0_from_saving_both_ranks_leave_together_and_say_it(act: str, ranks: list[dict[str, Any]]):
+    first, second = (found["left"] for found in ranks)
+    (kind, text), (other_kind, other_text) = first[f"bug {act}"], second[f"bug {act}"]
+    assert "pickle" in text
+    assert (other_kind, other_text) == ("RuntimeError", f"rank 0 failed: {text}")
+    assert kind != "ConfigError"  # a bug is not the user's: exit code 1, with its traceback
+    assert first[f"disk {act}"] == second[f"disk {act}"]
+    assert first[f"disk {act}"][0] == "ConfigError"
+    assert "bytes cannot be written: " in first[f"disk {act}"][1]

@@ -169,7 +169,7 @@ def test_without_one_rank_all_are_out_in_time_and_the_next_start_ends_alike(
 @pytest.mark.long
 def test_the_launcher_restarts_into_the_exact_state(straight: Path, phantom_data: tuple[str, ...], tmp_path: Path):
     folder = tmp_path / "run"
-    with launched(*launcher("--max-restarts=3"), *train_command(folder, phantom_data)) as process:
+    with launched(*launcher("--max-restarts=1"), *train_command(folder, phantom_data)) as process:
         wait_for_steps(process, folder / "metrics.jsonl", 10)
         os.kill(ranks_of(process)[1], signal.SIGKILL)
         out, err = process.communicate(timeout=200)

@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 from vlm3d_ct.data.case import Case, Kind
 from vlm3d_ct.data.foreign_text import read_text
-from vlm3d_ct.errors import Problem
+from vlm3d_ct.errors import ConfigError, Problem
 from vlm3d_ct.text.report import Report
 from vlm3d_ct.volumes.atomic import write_atomically
 from vlm3d_ct.volumes.faults import fault, problem
@@ -64,12 +64,20 @@ def write_begun(output_dir: Path, training: Iterable[Case], validation: Iterable
     """Write the cases of a run into ``cases.json`` of its output folder.
 
     Raises:
-        OSError: the disk is full or refuses.
+        ConfigError: the disk is full or refuses.
     """
     sides = {"training": training, "validation": validation}
     listed = {side: [astuple(_begun(case)) for case in cases] for side, cases in sides.items()}
     text = json.dumps({"format": FORMAT, "columns": ["kind", "case_id", "hash of texts"], **listed}, indent=0)
-    write_atomically(output_dir / CASES_FILE, [text.encode()])
+    path, encoded = output_dir / CASES_FILE, text.encode()
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, [encoded])
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: the {len(encoded)} bytes that list the run's cases cannot be written: {error.strerror}. "
+            "Free space or choose another --output_dir."
+        ) from None
 
 
 def read_begun(folder: Path) -> BegunCases | None:

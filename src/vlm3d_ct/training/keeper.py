@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,22 @@ class Keeper:
 
         What has vanished is forgotten; half-written files go, older checkpoints that were about to be deleted go, and
         the links point where they should.
+
+        Raises:
+            ConfigError: the folder cannot be brought up to date.
         """
+        try:
+            self._restore(content)
+        except OSError as error:
+            raise self._refused(error) from None
+
+    def _refused(self, error: OSError) -> ConfigError:
+        return ConfigError(
+            f"{error.filename or self.output_dir}: what a run left here cannot be brought up to date: "
+            f"{error.strerror}. Make the folder writable and start the same command again."
+        )
+
+    def _restore(self, content: dict[str, Any]) -> None:
         self.remove_strays()
         kept = [Kept(**entry) for entry in content["kept"]]
         self.kept = [entry for entry in kept if (self.output_dir / entry.file).exists()]
@@ -58,10 +74,17 @@ class Keeper:
         self._move_links()
 
     def remove_strays(self) -> None:
-        """Delete what a killed run left half-written. Whoever calls this is the only writer of the folder."""
+        """Delete what a killed run left half-written. Whoever calls this is the only writer of the folder.
+
+        Raises:
+            ConfigError: a file cannot be deleted.
+        """
         for path in self.output_dir.glob("*"):
             if _STRAY.fullmatch(path.name):
-                path.unlink()
+                try:
+                    path.unlink()
+                except OSError as error:
+                    raise self._refused(error) from None
 
     def rehearse(self, content: dict[str, Any]) -> int:
         """Write a checkpoint of this content as `save` would, and remove it again.
@@ -76,7 +99,10 @@ class Keeper:
         try:
             return save_checkpoint(path, content)
         finally:
-            path.unlink(missing_ok=True)
+            with suppress(
+                OSError
+            ):  # what kept it from being written is what matters; `remove_strays` is next to see it
+                path.unlink(missing_ok=True)
 
     def save(self, content: dict[str, Any], step: int, score: float | None) -> Path:
         """Write a checkpoint, move the links, delete what is no longer kept.

@@ -13,7 +13,7 @@ from vlm3d_ct.config import Config
 from vlm3d_ct.data.begun import read_begun, write_begun
 from vlm3d_ct.data.cohort import Cohort, find_cohort, prepare_cohort
 from vlm3d_ct.data.dataset import CaseDataset, open_cache
-from vlm3d_ct.distributed import pick_device, process_group, rank, world_size
+from vlm3d_ct.distributed import leaving_together, pick_device, process_group, rank, world_size
 from vlm3d_ct.errors import ConfigError, Stopped
 from vlm3d_ct.inference import load_weights, read_text_side
 from vlm3d_ct.log import say
@@ -70,8 +70,9 @@ def _train(
     device: torch.device,
     stop: StopRequest,
 ) -> None:
-    if rank() == 0:
-        clear_stopped(output_dir)
+    with leaving_together():
+        if rank() == 0:
+            clear_stopped(output_dir)
     start = find_start(config, output_dir, resume)
     cohort = prepare_cohort(
         _found_cases(config, start), config, workers=config.data.num_workers, stopping=lambda: bool(stop)
@@ -91,9 +92,9 @@ def _train(
         output_dir=output_dir,
         device=device,
     )
-    output_dir.mkdir(parents=True, exist_ok=True)
-    if rank() == 0:
-        write_begun(output_dir, cohort.training, cohort.validation)
+    with leaving_together():
+        if rank() == 0:
+            write_begun(output_dir, cohort.training, cohort.validation)
     trainer.run(output_dir.parent / "tensorboard" / output_dir.name, stop)
     say(f"done: {output_dir}")
 

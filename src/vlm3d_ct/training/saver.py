@@ -7,8 +7,8 @@ import time
 from threading import Thread
 from typing import Any
 
-from vlm3d_ct.distributed import gather_objects, rank
-from vlm3d_ct.errors import ConfigError, UserError
+from vlm3d_ct.distributed import leaving_together, rank
+from vlm3d_ct.errors import ConfigError
 from vlm3d_ct.log import warn
 from vlm3d_ct.training.keeper import Keeper
 from vlm3d_ct.training.snapshot import Snapshot
@@ -46,16 +46,12 @@ class Saver:
         Raises:
             ConfigError: it cannot be written; on all ranks.
         """
-        problem = None
-        if rank() == 0:
-            self.keeper.remove_strays()
-            try:
+        with leaving_together():
+            if rank() == 0:
+                self.keeper.remove_strays()
                 copy = self._snapshot.take(content)
                 self._snapshot.wait()
                 self._warn_of_little_space(self.keeper.rehearse(copy))
-            except UserError as error:
-                problem = str(error)
-        self.settle(problem)
 
     def save(self, content: dict[str, Any], step: int, score: float | None) -> None:
         """Take a copy of the state as it is now and begin to write it. To be called by all ranks.
@@ -66,7 +62,11 @@ class Saver:
         self.settle()
         self._last_save_s = time.monotonic()
         if rank() == 0:
-            copy = self._snapshot.take(content)
+            try:
+                copy = self._snapshot.take(content)
+            except Exception as error:  # too little memory, say: the next `settle` tells the other ranks
+                self._failure = error
+                return
             self._thread = Thread(target=self._write, args=(copy, step, score), name="checkpoint")
             self._thread.start()
 
@@ -77,16 +77,15 @@ class Saver:
             problem: something else that keeps this rank from going on.
 
         Raises:
-            ConfigError: a save failed, or a rank has a problem; on all ranks.
+            ConfigError: a save failed because of the disk, or a rank has a problem; on all ranks.
+            RuntimeError: a save failed otherwise; rank 0 raises what it was.
         """
         self.wait()
-        if isinstance(self._failure, UserError):
-            problem = str(self._failure)
-        elif self._failure is not None:
-            raise self._failure
-        for found in gather_objects(problem):
-            if found is not None:
-                raise ConfigError(found)
+        with leaving_together():
+            if self._failure is not None:
+                raise self._failure
+            if problem is not None:
+                raise ConfigError(problem)
 
     def wait(self) -> None:
         """Return when no save is under way on this rank, however it ended."""

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import FrameType
 
 from vlm3d_ct.data.stopping import SIGNALS
+from vlm3d_ct.errors import ConfigError
+from vlm3d_ct.log import warn
 from vlm3d_ct.volumes.atomic import write_atomically
 
 STOPPED_FILE = "stopped"
@@ -47,11 +49,25 @@ def stop_on_signals() -> Iterator[StopRequest]:
 
 
 def mark_stopped(output_dir: Path, message: str) -> None:
-    """Leave the file `STOPPED_FILE` with the message that the run ended with."""
-    output_dir.mkdir(parents=True, exist_ok=True)
-    write_atomically(output_dir / STOPPED_FILE, [f"{message}\n".encode()])
+    """Leave the file `STOPPED_FILE` with the message that the run ended with; a refusal is only warned of."""
+    path, content = output_dir / STOPPED_FILE, f"{message}\n".encode()
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, [content])
+    except OSError as error:  # the stop itself, and its exit code, matter more
+        warn(
+            f"{path}: its {len(content)} bytes cannot be written: {error.strerror}. Job scripts will not see the stop."
+        )
 
 
 def clear_stopped(output_dir: Path) -> None:
-    """Remove the file: the run goes on."""
-    (output_dir / STOPPED_FILE).unlink(missing_ok=True)
+    """Remove the file: the run goes on.
+
+    Raises:
+        ConfigError: it cannot be removed.
+    """
+    path = output_dir / STOPPED_FILE
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be removed: {error.strerror}. Make its folder writable.") from None

@@ -14,8 +14,8 @@ from vlm3d_ct.config import Config, config_to_mapping
 from vlm3d_ct.data.batch import Batch
 from vlm3d_ct.data.dataset import CaseDataset, training_loader
 from vlm3d_ct.data.order import MicroBatchOrder
-from vlm3d_ct.distributed import any_rank, rank, sum_over_ranks, world_size
-from vlm3d_ct.errors import Stopped
+from vlm3d_ct.distributed import any_rank, leaving_together, rank, sum_over_ranks, world_size
+from vlm3d_ct.errors import ConfigError, Stopped
 from vlm3d_ct.log import Ticker, progress, say, warn
 from vlm3d_ct.models import Built, VisionLanguageModel
 from vlm3d_ct.objectives import ContrastiveObjective
@@ -117,8 +117,9 @@ class Trainer:
         scored = [entry["step"] for entry in content["kept"] if entry["score"] is not None]
         self._validated_step = max(scored, default=0)
         self.account.totals = Totals(**content["totals"])
-        if rank() == 0:
-            self.saver.keeper.restore(content)
+        with leaving_together():
+            if rank() == 0:
+                self.saver.keeper.restore(content)
 
     def run(self, tensorboard_dir: Path, stop: StopRequest) -> None:
         """Train to the end, validating and saving on the way.
@@ -137,7 +138,8 @@ class Trainer:
         first_step = self.step
         if self.step < total:
             self.saver.rehearse(self._content())
-        recorder = Recorder(self.output_dir, tensorboard_dir, self.step) if rank() == 0 else None
+        with leaving_together():
+            recorder = Recorder(self.output_dir, tensorboard_dir, self.step) if rank() == 0 else None
         batches = training_loader(self.dataset, order, self.config)
         self.built.model.train()  # transformers hands BERT over in evaluation mode
         try:
@@ -154,6 +156,8 @@ class Trainer:
                 recorder.close()
         if recorder is not None and self.step > first_step:
             self.account.finish(self.saver.keeper.kept, self.step, self.output_dir, self.device)
+        if recorder is not None and recorder.failure is not None:
+            raise ConfigError(recorder.failure)
 
     def _one_step(
         self, batches: Iterator[Any], steps_per_epoch: int, total: int, recorder: Recorder | None, ticker: Ticker
