@@ -152,7 +152,7 @@ class EmbeddingKey:
         settings: the checkpoint's configuration of model, text and preprocessing.
         preprocessing: its fingerprint.
         cases: the list of case ids.
-        texts: the first report of every case.
+        texts: the first report of every case, and the regions that are found in it.
         sources: names, sizes and times of change of the files of every case.
         masks: how region masks are used.
     """

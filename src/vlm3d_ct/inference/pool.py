@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from math import prod
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -24,6 +24,9 @@ from vlm3d_ct.inference.device import autocast_for_inference, model_input, one_t
 from vlm3d_ct.inference.encoder import Encoder
 from vlm3d_ct.log import progress, say
 from vlm3d_ct.models import ModelInput, Representations, VisionLanguageModel
+from vlm3d_ct.text.mentions import find_mentions
+from vlm3d_ct.text.regions import load_region_table
+from vlm3d_ct.text.report import Report
 
 MaskUse = Literal["given", "predicted", "none"]
 """How region masks guide the encoder: ``given`` (predicted where a case has none), always ``predicted``, or ``none``:
@@ -56,13 +59,13 @@ def embed_cases(
     own = _batches(dataset.cases, _batch_size(config, device))[rank() :: world_size()]
     threads = torch.get_num_threads() if device.type == "cpu" else 1
 
-    def embed(batch: Batch) -> list[np.ndarray]:
+    def embed(batch: Batch) -> dict[str, np.ndarray]:
         batch = batch.to(device)
         with torch.inference_mode(), autocast_for_inference(config, device):
             embedded, _ = model(guided(model_input(batch, config, dataset.table), masks))
-        return [*_arrays(embedded), *_meta(batch)]
+        return _arrays(embedded, batch)
 
-    parts: list[list[np.ndarray]] = []
+    parts: list[dict[str, np.ndarray]] = []
     with (
         progress("Embedding", total=sum(map(len, own))) as ticker,
         one_thread_each(device),
@@ -74,28 +77,20 @@ def embed_cases(
             numbers = own[group : group + threads]
             for part in pool.map(embed, list(evaluation_batches(dataset, numbers))):
                 parts.append(part)
-                ticker.advance(len(part[0]))
+                ticker.advance(len(part["volume"]))
     model.train(was_training)
     if any(gather_objects(stopping())):
         raise Stopped("stopped while embedding cases.")
     gathered = gather_objects(([number for numbers in own for number in numbers], parts))
     order = np.argsort(np.concatenate([np.array(numbers, np.int64) for numbers, _ in gathered]))
-    columns = [np.concatenate(column)[order] for column in zip(*(p for _, each in gathered for p in each), strict=True)]
-    return _as_set(columns, dataset, provenance)
-
-
-def _as_set(columns: Sequence[np.ndarray], dataset: CaseDataset, provenance: dict[str, str]) -> EmbeddingSet:
-    """What `_arrays` and `_meta` made, in the data set's order."""
+    found = [part for _, parts_of_rank in gathered for part in parts_of_rank]
+    arrays = {name: np.concatenate([part[name] for part in found])[order] for name in found[0]}
+    said = [bool(case.reports) for case in dataset.cases]
+    arrays["text_groups"] = np.where(said, arrays["text_groups"], NO_TEXT_GROUP)
     return EmbeddingSet(
         case_ids=tuple(case.case_id for case in dataset.cases),
         patient_ids=tuple(case.patient_id for case in dataset.cases),
-        volume=columns[0],
-        text=columns[1],
-        region_volume=columns[2],
-        region_text=columns[3],
-        region_mentions=columns[4],
-        region_groups=columns[5],
-        text_groups=np.where([bool(case.reports) for case in dataset.cases], columns[6], NO_TEXT_GROUP),
+        **arrays,
         provenance=provenance,
     )
 
@@ -109,10 +104,16 @@ def embedding_key(encoder: Encoder, cases: Sequence[Case], masks: MaskUse) -> Em
         settings=_hash_json([settings[part] for part in ("model", "text", "preprocess", "training")]),
         preprocessing=encoder.provenance["preprocessing_fingerprint"],
         cases=_hash_json([[case.kind, case.case_id, case.patient_id] for case in cases]),
-        texts=_hash_json([[[r.question, r.answer] for r in case.reports[:1]] for case in cases]),
+        texts=_hash_json([[_read(report) for report in case.reports[:1]] for case in cases]),
         sources=_hash_json([[[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in paths] for paths in files]),
         masks=masks,
     )
+
+
+def _read(report: Report) -> list[Any]:
+    """What is stored of a report: its words, and the regions that are found in them."""
+    found = find_mentions(report.answer, load_region_table())
+    return [report.question, report.answer, [[sorted(sentence.regions), sentence.normal] for sentence in found]]
 
 
 def embed_once(
@@ -165,9 +166,9 @@ def _hash_json(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _arrays(embedded: Representations) -> tuple[np.ndarray, ...]:
-    return tuple(to_numpy(part) for part in embedded.tensors())
-
-
-def _meta(batch: Batch) -> tuple[np.ndarray, ...]:
-    return tuple(part.cpu().numpy() for part in (batch.region_mentions, batch.region_groups, batch.text_groups))
+def _arrays(embedded: Representations, batch: Batch) -> dict[str, np.ndarray]:
+    """What is kept of a batch: no single sentences."""
+    kept = ("volume", "text", "region_volume", "region_text")
+    said = ("region_mentions", "region_groups", "text_groups")
+    arrays = {name: to_numpy(getattr(embedded, name)) for name in kept}
+    return arrays | {name: getattr(batch, name).cpu().numpy() for name in said}

@@ -82,7 +82,16 @@ def test_a_run_validates_saves_and_records_when_it_should(
     assert not scores.patients & set(content["training_patients"])
     train_rows = records(out, "train")
     assert [row["step"] for row in train_rows] == [4, 8, 12, 15]
-    expected = {"loss", "global_loss", "region_loss", "occupancy_loss", "lr", "grad_norm", "temperature"}
+    expected = {
+        "loss",
+        "global_loss",
+        "region_loss",
+        "reasoning_loss",
+        "occupancy_loss",
+        "lr",
+        "grad_norm",
+        "temperature",
+    }
     expected |= {f"grad_norm_{part}" for part in ("vision_encoder", "text_encoder", "region_path", "temperature")}
     expected |= {f"{side}_{name}" for side in ("volume", "text") for name in ("effective_rank", "mean_cosine")}
     expected |= {"matched_cosine", "unmatched_cosine", "logit_scale", "skipped_steps"}
