@@ -1,0 +1,1 @@
+"""What `compare_variants.py` is made of: the variants, and how one is trained and evaluated."""
