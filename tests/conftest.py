@@ -51,7 +51,6 @@ def bert_folder(tmp_path: Path) -> Path:
 
 
 LONGEST_FIRST = (
-    "test_full_size_step",
     "test_training",
     "test_evaluation_commands",
     "test_kill_and_resume",

@@ -38,6 +38,7 @@ def assert_a_full_size_step_fits(attn_dropout: float) -> None:
     print(step)
 
 
+@pytest.mark.long  # two minutes: `.ci/run` has it beside the short tests
 @pytest.mark.timeout(600)
 def test_a_full_size_step_fits_into_6_gb():
     assert_a_full_size_step_fits(attn_dropout=0.0)
