@@ -16,21 +16,19 @@ class Variant:
         both: settings of both stages.
         finetune: settings of the second stage, beside.
         slices: whether the second stage sees 2D slices.
-        guided: whether it ever sees a mask; without, the page has no row with true masks for it.
     """
 
     about: str
     both: tuple[str, ...] = ()
     finetune: tuple[str, ...] = REASONING
     slices: bool = True
-    guided: bool = True
 
 
 NO_REGIONS = ("objective.region_weight=0", "objective.occupancy_weight=0", "model.mask_dropout=1")
 VARIANTS = {
     "full": Variant("slabs, z and regions; volume, region and (in fine-tuning) step level"),
     "dense": Variant("every patch attends to every patch", ("model.attention=dense",)),
-    "no region guidance": Variant("no mask is ever seen, no region loss", NO_REGIONS, guided=False),
+    "no region guidance": Variant("no mask is ever seen, no region loss", NO_REGIONS),
     "no region loss": Variant("masks guide, but no sentence is held against a region", ("objective.region_weight=0",)),
     "no soft targets": Variant("texts that say the same are negatives", ("objective.soft_targets=false",)),
     "no reasoning level": Variant("volume and region level only", finetune=()),
@@ -39,6 +37,5 @@ VARIANTS = {
         "dense, mean of the patches, volume level only",
         ("model.attention=dense", "model.pooling=mean", *NO_REGIONS),
         finetune=(),
-        guided=False,
     ),
 }
