@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,7 +108,8 @@ def _sources(case: Case) -> list[list[Any]]:
     small.
     """
     paths = [*dict.fromkeys(case.image_paths), *case.mask_paths]
-    states = [(path.name, path.stat()) for path in paths]
+    # a name that is no UTF-8 has no JSON of its own
+    states = [(os.fsencode(path.name).decode("utf-8", "backslashreplace"), path.stat()) for path in paths]
     files: list[list[Any]] = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in states]
     if len(files) > MOST_LISTED_SOURCES:
         digest = hashlib.sha256(json.dumps(files).encode()).hexdigest()

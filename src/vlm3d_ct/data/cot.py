@@ -11,6 +11,7 @@ from vlm3d_ct.data.names import climbs, volume_stem
 from vlm3d_ct.data.records import TextRecord
 from vlm3d_ct.errors import DataError, Problem
 from vlm3d_ct.text.report import Report, Step
+from vlm3d_ct.text.sentences import join_texts
 
 _COMPLETE = "Complete the record or remove it."
 _NAME_FIELDS = ("volumename", "volume_name", "image")
@@ -54,7 +55,7 @@ def collect_volume_texts(records: Iterable[TextRecord]) -> tuple[dict[str, Volum
 
 
 def slice_report(record: TextRecord) -> Report:
-    """The report of a slice record: its reasoning steps, joined by spaces as the answer.
+    """The report of a slice record: its reasoning steps, joined to the answer.
 
     Raises:
         DataError: no ``cot_reasoning`` list, or a step without text.
@@ -64,7 +65,7 @@ def slice_report(record: TextRecord) -> Report:
         message = "The record needs its reasoning steps as a list."
         raise DataError(record.problem("record-fields", "cot_reasoning", steps, message, _COMPLETE))
     parsed = tuple(_step(record, "cot_reasoning", position, step) for position, step in enumerate(steps))
-    answer = " ".join(step.text for step in parsed)
+    answer = join_texts([step.text for step in parsed])
     if not answer:
         message = "The record holds no reasoning step."
         raise DataError(record.problem("empty-answer", "cot_reasoning", steps, message, _COMPLETE))

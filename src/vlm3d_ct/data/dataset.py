@@ -31,7 +31,8 @@ from vlm3d_ct.seeding import random_stream
 from vlm3d_ct.text.mirror import can_mirror, mirror_report
 from vlm3d_ct.text.regions import RegionTable
 from vlm3d_ct.text.report import Report, Step
-from vlm3d_ct.text.sentences import split_sentences
+from vlm3d_ct.text.sentences import join_texts, split_sentences
+from vlm3d_ct.text.steps import step_spans
 from vlm3d_ct.text.tokenize import EncodedReport, ReportTokenizer
 from vlm3d_ct.volumes.preprocess import Preprocess
 
@@ -92,14 +93,20 @@ class CaseDataset(Dataset[Sample]):
             if not reports:  # evaluation reads cases without a text too
                 return self.tokenizer.encode_text("", self.table), False
             report = reports[which]
-            can_flip = all(can_mirror(text, self.table) for text in report.texts)
+            can_flip = all(can_mirror(text, self.table) for text in self._read_texts(report))
             found = self._tokenize(report, mirrored=mirrored), can_flip
             if len(self._encoded) < MOST_ENCODED:
                 self._encoded[key] = found
         return found
 
+    def _read_texts(self, report: Report) -> list[str]:
+        """What may be read of a report: steps that the answer does not repeat only where sentences are drawn."""
+        drawn = self.augment is not None and self.augment.sentence_probability > 0
+        more = [step.text for step in report.steps if drawn and step.text not in report.answer]
+        return [f"{report.question} {report.answer}", *more]
+
     def _tokenize(self, report: Report, *, mirrored: bool) -> EncodedReport:
-        return self.tokenizer.encode(mirror_report(report) if mirrored else report, self.table)
+        return self.tokenizer.encode(mirror_report(report, self.table) if mirrored else report, self.table)
 
 
 def some_sentences(report: Report, random: np.random.Generator) -> Report:
@@ -108,12 +115,15 @@ def some_sentences(report: Report, random: np.random.Generator) -> Report:
     They are those of the answer, and the reasoning steps that it does not repeat. Short texts teach what each sentence
     means, and a report that differs in every epoch cannot be learned by heart.
     """
-    sentences = [report.answer[slice(*span)] for span in split_sentences(report.answer)]
-    sentences += [step.text for step in report.steps if step.text not in report.answer]
-    chosen = [sentences[i] for i in random.permutation(len(sentences))[: random.integers(1, len(sentences) + 1)]]
-    owners = [[step for step in report.steps if sentence in step.text] for sentence in chosen]
-    steps = tuple(Step(text=s, entities=own[0].entities) for s, own in zip(chosen, owners, strict=True) if own)
-    return Report(question=report.question, answer=" ".join(chosen), steps=steps)
+    spans = step_spans(report.answer, report.steps)
+    sentences = []
+    for start, end in split_sentences(report.answer):
+        entities = [entity for at, to, step in spans if at <= start < to for entity in step.entities]
+        sentences.append(Step(text=report.answer[start:end], entities=tuple(entities)))
+    sentences += [step for step in report.steps if step.text not in report.answer]
+    order = random.permutation(len(sentences))[: random.integers(1, len(sentences) + 1)]
+    chosen = tuple(sentences[i] for i in order)
+    return Report(question=report.question, answer=join_texts([step.text for step in chosen]), steps=chosen)
 
 
 class _MicroBatches(Dataset[Batch | SlotBatch | DataError]):
@@ -176,7 +186,7 @@ def training_loader(dataset: CaseDataset, order: MicroBatchOrder, config: Config
         num_workers=workers,
         prefetch_factor=data.prefetch_factor if workers else None,
         pin_memory=data.pin_memory and torch.cuda.is_available(),
-        worker_init_fn=_begin_worker,
+        worker_init_fn=partial(_begin_worker, run=os.getpid()),
     )
     items: Any = iter(loader)
     # Workers ignore SIGTERM, by which Python's own exit ends them: after an error that holds on to this frame it would
@@ -209,12 +219,12 @@ def _as_it_is(item: Any) -> Any:
     return item
 
 
-def _begin_worker(_worker: int) -> None:
+def _begin_worker(_worker: int, run: int) -> None:
     """Ctrl-C or a cluster's SIGTERM reach every process of a run; a worker ends when the run lets it, or is gone."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     # before multiprocessing's own end (priority -5), which waits until somebody has read what the worker has sent
-    Finalize(None, _leave_if_alone, args=(os.getppid(),), exitpriority=0)
+    Finalize(None, _leave_if_alone, args=(run,), exitpriority=0)
 
 
 def _leave_if_alone(run: int) -> None:

@@ -13,6 +13,7 @@ from vlm3d_ct.data.records import TextRecord
 from vlm3d_ct.data.slice_files import SliceFiles
 from vlm3d_ct.errors import DataError
 from vlm3d_ct.text.report import Report
+from vlm3d_ct.text.sentences import join_texts
 
 _PLANES: dict[str, Plane] = {name: name for name in get_args(Plane)}
 _CORRECT = "Correct the record or remove it."
@@ -108,7 +109,7 @@ def _describe(record: TextRecord, abnormalities: list[dict[str, Any]]) -> Report
     for each in abnormalities:
         if each.get("description") not in (None, ""):
             texts[checked_text(record, "description", each["description"])] = None
-    return Report(question="", answer=" ".join(texts)) if texts else None
+    return Report(question="", answer=join_texts([*texts])) if texts else None
 
 
 def _category(record: TextRecord, abnormality: dict[str, Any]) -> str | None:

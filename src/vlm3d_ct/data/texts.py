@@ -13,6 +13,7 @@ from vlm3d_ct.data.records import TextRecord, read_records
 from vlm3d_ct.data.tables import NAME_COLUMN, read_table, volume_rows
 from vlm3d_ct.errors import DataError, Problem
 from vlm3d_ct.text.report import Report
+from vlm3d_ct.text.sentences import join_texts
 from vlm3d_ct.volumes.faults import problem
 
 COT, REPORT, VQA = "chain of thought", "report", "VQA"
@@ -98,7 +99,7 @@ def _add_reports(path: Path, texts: VolumeTexts, volumes: Collection[str]) -> No
     except DataError as error:
         texts.problems.extend(error.problems)
     for key, said in sentences.items():
-        texts.add(REPORT, key, [Report(question="", answer=" ".join(said))] if said else [])
+        texts.add(REPORT, key, [Report(question="", answer=join_texts([*said]))] if said else [])
 
 
 def _given(text: str) -> str:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor, nn
 
-from vlm3d_ct.models.encoder import LEAST_PREDICTED_PATCHES, EncoderOutput, VisionEncoder
+from vlm3d_ct.models.encoder import LEAST_PATCH_SHARE, EncoderOutput, VisionEncoder
 from vlm3d_ct.models.patches import pool_occupancy
 from vlm3d_ct.models.text_encoder import TextEncoder
 
@@ -105,8 +105,10 @@ def select_patches(seen: EncoderOutput, step_regions: Bool[Tensor, "b s r"]) -> 
 
     A step that names no region, or none that the scan shows, is held against all patches alike.
     """
-    share = step_regions.to(seen.occupancy.dtype) @ seen.occupancy[..., 1:].transpose(1, 2)
-    share = torch.where(share.sum(-1, keepdim=True) < LEAST_PREDICTED_PATCHES, torch.ones_like(share), share)
+    chosen = (step_regions & seen.region_present[:, None]).to(seen.occupancy.dtype)
+    share = chosen @ seen.occupancy[..., 1:].transpose(1, 2)
+    share = share.masked_fill(share < LEAST_PATCH_SHARE, 0.0)
+    share = torch.where(share.sum(-1, keepdim=True) == 0, torch.ones_like(share), share)
     weights = (share / share.sum(-1, keepdim=True)).to(seen.local_features.dtype)
     return weights @ seen.local_features
 

@@ -22,11 +22,13 @@ class SentenceMentions:
     Attributes:
         span: (start, end) of the sentence in the text, in characters.
         regions: ids of the regions that it mentions; may be empty.
+        named: those of them that its own words name; the others are implied by a finding.
         normal: whether it states only normality or absence.
     """
 
     span: tuple[int, int]
     regions: frozenset[int]
+    named: frozenset[int]
     normal: bool
 
 
@@ -51,13 +53,13 @@ def find_mentions(text: str, table: RegionTable) -> tuple[SentenceMentions, ...]
     """
     mentions = []
     for start, end in split_sentences(text):
-        regions, normal = _analyse(text[start:end], table)
-        mentions.append(SentenceMentions(span=(start, end), regions=regions, normal=normal))
+        regions, named, normal = _analyse(text[start:end], table)
+        mentions.append(SentenceMentions(span=(start, end), regions=regions, named=named, normal=normal))
     return tuple(mentions)
 
 
 @lru_cache(maxsize=REMEMBERED_SENTENCES)  # reports repeat their sentences: most of a cohort's are found here
-def _analyse(sentence: str, table: RegionTable) -> tuple[frozenset[int], bool]:
+def _analyse(sentence: str, table: RegionTable) -> tuple[frozenset[int], frozenset[int], bool]:
     lobes = find_lobes(sentence, table)
     regions = {number for mention in lobes for number in mention.regions}
     implied = []
@@ -72,7 +74,7 @@ def _analyse(sentence: str, table: RegionTable) -> tuple[frozenset[int], bool]:
             regions.update(entry.regions)
     if not regions:
         regions.update(number for entry in implied if entry.unless == "any" for number in entry.regions)
-    return frozenset(regions), states_only_normality(sentence)
+    return frozenset(regions), explicit, states_only_normality(sentence)
 
 
 def _phrases(sentence: str, table: RegionTable, lobes: list[LobeMention]) -> list[PhraseGroup]:

@@ -38,12 +38,13 @@ def mirror_text(text: str) -> str:
     return _SIDED.sub(lambda match: _SWAP[match[0]], text)
 
 
-def mirror_report(report: Report) -> Report:
-    """`mirror_text` of all that a report says."""
-    steps = tuple(
-        Step(text=mirror_text(step.text), entities=tuple(map(mirror_text, step.entities))) for step in report.steps
-    )
-    return Report(question=mirror_text(report.question), answer=mirror_text(report.answer), steps=steps)
+def mirror_report(report: Report, table: RegionTable) -> Report:
+    """`mirror_text` of all that a report says, without entities that have no mirror image."""
+    steps = []
+    for step in report.steps:
+        entities = tuple(mirror_text(entity) for entity in step.entities if can_mirror(entity, table))
+        steps.append(Step(text=mirror_text(step.text), entities=entities))
+    return Report(question=mirror_text(report.question), answer=mirror_text(report.answer), steps=tuple(steps))
 
 
 def can_mirror(text: str, table: RegionTable) -> bool:

@@ -19,16 +19,10 @@ class Report:
 
     Attributes:
         question: may be empty (slices come without one).
-        answer: the findings; for step-by-step records the steps joined by spaces. Never empty.
+        answer: the findings; for step-by-step records the steps joined. Never empty.
         steps: the reasoning steps, empty where the record has none.
     """
 
     question: str
     answer: str
     steps: tuple[Step, ...] = ()
-
-    @property
-    def texts(self) -> tuple[str, ...]:
-        """Everything that is written: question and answer, then steps and entities that the answer does not repeat."""
-        about_steps = (text for step in self.steps for text in (step.text, *step.entities))
-        return (f"{self.question} {self.answer}", *(text for text in about_steps if text not in self.answer))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from itertools import pairwise
 
 _ABBREVIATIONS = frozenset(
     (
@@ -43,6 +45,15 @@ def split_sentences(text: str) -> tuple[tuple[int, int], ...]:
         start = end
     _append(spans, text, start, len(text))
     return tuple(spans)
+
+
+def join_texts(texts: Sequence[str]) -> str:
+    """The texts as one, each a sentence or more of its own: where a stop is missing, an empty line stands for it."""
+    joined = "".join(texts[:1])
+    for previous, following in pairwise(texts):
+        ends = {end for _, end in split_sentences(f"{previous} {following}")}
+        joined += (" " if len(previous) in ends else "\n\n") + following
+    return joined
 
 
 def _belongs_to_word(before: str) -> bool:

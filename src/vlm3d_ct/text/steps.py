@@ -23,7 +23,8 @@ class EncodedSteps:
 
     Attributes:
         of_token: the number of the sentence that a token belongs to, from 1; 0 for none.
-        regions: what each sentence speaks of; where it names no region, what its step's entities name.
+        regions: what each sentence names; where it names none, what its step's entities name; where those name none,
+            what its findings imply.
         groups: identity of each sentence, negative where it only states normality; 0 where there is none.
         places: identity of the set of regions.
     """
@@ -58,14 +59,14 @@ def encode_steps(
     of_token = np.zeros(len(token_spans), np.int64)
     regions = np.zeros((MOST_STEPS, table.num_regions), np.bool_)
     groups, places = np.zeros(MOST_STEPS, np.int64), np.zeros(MOST_STEPS, np.int64)
-    entities = _entity_spans(text, steps, table)
+    spans = step_spans(text, steps)
     number = 0
     for sentence in sentences:
         start, end = sentence.span
         inside = (token_spans[:, 0] >= start) & (token_spans[:, 1] <= end)
         if not inside.any() or number == MOST_STEPS:
             continue
-        found = sentence.regions or next((named for at, to, named in entities if at <= start < to), frozenset())
+        found = sentence.named or _entity_regions(start, spans, table) or sentence.regions
         of_token[inside] = number + 1
         regions[number, [region - 1 for region in found]] = True
         group = text_group(text[start:end])
@@ -75,16 +76,22 @@ def encode_steps(
     return EncodedSteps(of_token=of_token, regions=regions, groups=groups, places=places)
 
 
-def _entity_spans(text: str, steps: Sequence[Step], table: RegionTable) -> list[tuple[int, int, frozenset[int]]]:
-    """Where each step with entities stands in the text, and the regions that they name."""
+def step_spans(text: str, steps: Sequence[Step]) -> list[tuple[int, int, Step]]:
+    """(start, end, step) of each step that stands in the text; looked for in order, and elsewhere if not there."""
     spans, position = [], 0
     for step in steps:
         start = text.find(step.text, position)
-        if start < 0:
-            continue
-        position = start + len(step.text)
-        mentioned = (mention for entity in step.entities for mention in find_mentions(entity, table))
-        named = frozenset(region for mention in mentioned for region in mention.regions)
-        if named:
-            spans.append((start, position, named))
+        if start >= 0:
+            position = start + len(step.text)
+        else:
+            start = text.find(step.text)
+        if start >= 0:
+            spans.append((start, start + len(step.text), step))
     return spans
+
+
+def _entity_regions(place: int, spans: Sequence[tuple[int, int, Step]], table: RegionTable) -> frozenset[int]:
+    """What the entities of the steps at a place of the text name."""
+    entities = [entity for start, end, step in spans if start <= place < end for entity in step.entities]
+    mentioned = (mention for entity in entities for mention in find_mentions(entity, table))
+    return frozenset(region for mention in mentioned for region in mention.regions)

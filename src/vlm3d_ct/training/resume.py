@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from vlm3d_ct.checkpoint import load_checkpoint
-from vlm3d_ct.config import Config, config_to_mapping
-from vlm3d_ct.distributed import gather_objects
+from vlm3d_ct.config import Config, config_from_mapping, config_to_mapping
+from vlm3d_ct.distributed import gather_objects, leaving_together
 from vlm3d_ct.errors import CheckpointError, ConfigError
 from vlm3d_ct.log import say
 from vlm3d_ct.training.keeper import newest_checkpoint
@@ -66,7 +66,8 @@ def find_start(config: Config, output_dir: Path, resume: Path | None) -> Start:
         CheckpointError: a checkpoint cannot be read.
         ConfigError: the output folder holds another stage's checkpoints, or the ranks do not see the same ones.
     """
-    start = _find_own_start(config, output_dir, resume)
+    with leaving_together():
+        start = _find_own_start(config, output_dir, resume)
     step = None if start.content is None else start.content["step"]
     seen = gather_objects((str(start.source), step))
     if len(set(seen)) > 1:
@@ -123,7 +124,9 @@ def check_same_run(
             to differ does not exist.
     """
     assert start.content is not None
-    before, now = _flat(start.content["config"]), _flat(config_to_mapping(config))
+    # a setting that is newer than the checkpoint has the default that its run did not have to name
+    then = config_from_mapping(start.content["config"], source=str(start.source))
+    before, now = _flat(config_to_mapping(then)), _flat(config_to_mapping(config))
     if unknown := sorted(allowed - now.keys()):
         raise ConfigError(f"--allow_changes {','.join(unknown)}: no such setting. Write it like training.lr.")
     changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]

@@ -74,14 +74,15 @@ def _train(
         if rank() == 0:
             clear_stopped(output_dir)
     start = find_start(config, output_dir, resume)
-    cohort = prepare_cohort(
-        _found_cases(config, start), config, workers=config.data.num_workers, stopping=lambda: bool(stop)
-    )
+    with leaving_together():
+        found = _found_cases(config, start)
+    cohort = prepare_cohort(found, config, workers=config.data.num_workers, stopping=lambda: bool(stop))
     _check_precision(config, device)
     built = _build(config, cohort, start)
     trainer = _trainer(config, built, cohort, start, output_dir, device, make_validate)
     if start.continues and start.content is not None:
-        check_same_run(start, config, cohort.identity, step_batch(config), allow_changes)
+        with leaving_together():
+            check_same_run(start, config, cohort.identity, step_batch(config), allow_changes)
         trainer.restore(start.content)
     announce(
         config,

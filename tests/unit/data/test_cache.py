@@ -138,6 +138,15 @@ def test_a_mask_of_very_many_files_is_current_until_one_of_them_changes(cache: C
     assert not cache.is_current(many)
 
 
+def test_a_source_whose_name_is_no_utf_8_is_stored_and_found_again(cache: Cache, case: Case) -> None:
+    odd = case.image_paths[0].with_name("m\udcff.nii.gz")
+    odd.write_bytes(b"mask")
+    named = replace(case, mask_paths=(odd,))
+    cache.write(named, _prepared(labels=True))
+    assert cache.is_current(named)
+    _assert_equal(cache.read(case.case_id, "volume"), _prepared(labels=True))
+
+
 def test_another_row_of_metadata_makes_an_entry_stale(cache: Cache, case: Case) -> None:
     row = StoredScan(slope=1.0, intercept_hu=-1024.0, spacing_mm=(1.0, 0.7, 0.7), table=case.image_paths[0])
     cache.write(replace(case, stored=row), _prepared(labels=True))

@@ -26,6 +26,7 @@ from vlm3d_ct.seeding import random_stream
 from vlm3d_ct.text.mirror import can_mirror, mirror_text
 from vlm3d_ct.text.regions import load_region_table
 from vlm3d_ct.text.report import Report, Step
+from vlm3d_ct.text.sentences import split_sentences
 from vlm3d_ct.text.tokenize import ReportTokenizer, train_small_tokenizer
 
 SOME_SENTENCES = AugmentConfig(flip_probability=0.0, sentence_probability=1.0)
@@ -223,10 +224,23 @@ def test_reasoning_steps_are_drawn_too_with_their_entities():
     steps = (Step(text="Look at the lung bases.", entities=("left lower lobe",)), Step(text="A 1.2 cm nodule is seen."))
     report = Report(question="What?", answer="A 1.2 cm nodule is seen. No pleural effusion.", steps=steps)
     drawn = [some_sentences(report, random_stream(0, "test", i)) for i in range(100)]
-    assert {step for some in drawn for step in some.steps} == set(steps)
+    assert {step for some in drawn for step in some.steps} == {*steps, Step(text="No pleural effusion.")}
     for some in drawn:
         assert all(step.text in some.answer for step in some.steps)
         assert some.answer.count("nodule") <= 1, "a step that the answer repeats is one sentence"
+
+
+def test_drawn_sentences_stay_sentences_of_their_own_without_stops_and_with_equal_words():
+    answer = "- No pleural effusion\n- Cardiomegaly\n- Liver cyst"
+    for i in range(50):
+        some = some_sentences(Report(question="", answer=answer), random_stream(0, "test", i))
+        assert len(split_sentences(some.answer)) == len(some.steps)
+    steps = (Step(text="It looks normal.", entities=("heart",)), Step(text="It looks normal.", entities=("liver",)))
+    report = Report(question="", answer="It looks normal. It looks normal.", steps=steps)
+    for i in range(20):
+        some = some_sentences(report, random_stream(0, "test", i))
+        assert set(some.steps) <= set(steps)
+        assert len(set(some.steps)) == len(some.steps)
 
 
 def test_sentences_are_drawn_anew_in_every_epoch_and_never_in_evaluation(

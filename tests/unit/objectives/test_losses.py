@@ -168,6 +168,8 @@ def step_inputs(seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     groups = torch.randint(-3, 5, (CASES, STEPS), generator=random)  # 0, no step, among them
     places = torch.randint(1, 4, (CASES, STEPS), generator=random)
     volume, text = unit(CASES, STEPS, WIDTH, seed=30 + seed), unit(CASES, STEPS, WIDTH, seed=40 + seed)
+    volume[1, 2] = volume[1, 0]  # of two steps that select the same patches
+    volume[3, 0] = volume[1, 0]  # and of another case: a rival all the same
     return volume, text, groups, places
 
 
@@ -179,7 +181,8 @@ def naive_reasoning_loss(volume: Tensor, text: Tensor, groups: Tensor, places: T
         candidates = [own]
         for other in steps:
             normal = groups[own] < 0 and groups[other] < 0
-            excused = places[own] == places[other] and (normal or own[0] == other[0])
+            alike = own[0] == other[0] and torch.equal(volume[own], volume[other])
+            excused = (places[own] == places[other] and normal) or alike
             if groups[own] != groups[other] and not excused:
                 candidates.append(other)
         of_volume = [factor * float(volume[own] @ text[other]) for other in candidates]
@@ -209,7 +212,11 @@ def test_steps_that_cannot_be_told_apart_are_no_rivals():
         return float(reasoning_loss(volume, text, torch.tensor(groups), torch.tensor(places), scale(5)))
 
     assert loss([[4, 4], [4, 4]], [[1, 2], [1, 2]]) == 0.0  # the same sentence
-    assert loss([[4, 7], [0, 0]], [[1, 1], [1, 1]]) == 0.0  # two of one case about one place: the same features
+    assert loss([[4, 7], [0, 0]], [[1, 1], [1, 1]]) > 0
+    alike = volume.clone()
+    alike[0, 1] = alike[0, 0]
+    groups, places = torch.tensor([[4, 7], [0, 0]]), torch.tensor([[1, 2], [1, 1]])
+    assert float(reasoning_loss(alike, text, groups, places, scale(5))) == 0.0  # two of one case with the same features
     assert loss([[-4, 0], [-7, 0]], [[1, 1], [1, 1]]) == 0.0  # normal and normal of one place
     assert loss([[-4, 0], [-7, 0]], [[1, 1], [2, 1]]) > 0  # of two places
     assert loss([[4, 0], [7, 0]], [[1, 1], [1, 1]]) > 0  # two findings of two cases

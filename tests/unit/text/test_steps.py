@@ -49,6 +49,11 @@ def test_equal_sentences_and_equal_places_have_equal_ids_wherever_they_stand():
 def test_entities_speak_where_the_sentence_names_no_region():
     steps = (Step(text=" ".join(SENTENCES[:2]), entities=("Left upper lobe",)), Step(text=SENTENCES[2]))
     assert regions(encode(" ".join(SENTENCES[:3]), *steps)) == [[RIGHT_UPPER], [LEFT_UPPER], [HEART]]
+    implied = "A nodular lesion is seen."
+    assert len(regions(encode(implied))[0]) == 5, "a nodule lies in a lung unless something else is said"
+    assert regions(encode(implied, Step(text=implied, entities=("heart",)))) == [[HEART]]
+    backwards = (Step(text=SENTENCES[2]), Step(text=SENTENCES[1], entities=("heart",)))
+    assert regions(encode(" ".join(SENTENCES[1:3]), *backwards)) == [[HEART], [HEART]], "steps in another order"
     assert regions(encode(SENTENCES[1], Step(text=SENTENCES[1], entities=("the gantry",)))) == [[]]
     elsewhere = Step(text="Not in the answer.", entities=("Heart",))
     assert regions(encode(SENTENCES[1], elsewhere)) == [[]]
@@ -66,6 +71,10 @@ def test_what_is_cut_off_is_no_step_and_what_is_too_much_neither():
 
 def test_a_mirrored_report_mirrors_its_steps_and_entities():
     step = Step(text=SENTENCES[0], entities=("right upper lobe",))
-    mirrored = mirror_report(Report(question="", answer=SENTENCES[0], steps=(step,)))
+    report = Report(question="", answer=SENTENCES[0], steps=(step,))
+    mirrored = mirror_report(report, TABLE)
     assert mirrored.steps == (Step(text="A nodule in the left upper lobe.", entities=("left upper lobe",)),)
-    assert mirror_report(mirrored).steps == (step,)
+    assert mirror_report(mirrored, TABLE) == report
+    one_sided = Step(text=SENTENCES[1], entities=("right middle lobe", "left upper lobe"))
+    (found,) = mirror_report(Report(question="", answer=SENTENCES[1], steps=(one_sided,)), TABLE).steps
+    assert found.entities == ("right upper lobe",), "what has no mirror image is not mirrored"

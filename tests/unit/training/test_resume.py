@@ -111,6 +111,16 @@ def test_settings_that_move_no_weight_may_change_and_are_named(capsys: pytest.Ca
     assert "training.batch_size: 4 then, 2 now" in said
 
 
+def test_a_setting_that_is_newer_than_the_checkpoint_counts_as_its_default(capsys: pytest.CaptureFixture[str]):
+    before = start_of(PRETRAIN)
+    assert before.content is not None
+    del before.content["config"]["objective"]["soft_targets"], before.content["config"]["model"]["attention"]
+    check_same_run(before, PRETRAIN, "abc", step_batch=8)
+    assert "differs" not in capsys.readouterr().out
+    with pytest.raises(ConfigError, match=r"model\.attention: slice_region then, dense now"):
+        check_same_run(before, tiny_config("model.attention=dense", stage="pretrain"), "abc", step_batch=8)
+
+
 def test_a_setting_may_change_when_that_is_asked_for(capsys: pytest.CaptureFixture[str]):
     now = tiny_config("training.lr=0.5", "training.num_epochs=9")
     with pytest.raises(ConfigError, match=r"training\.num_epochs: 50 then, 9 now"):
