@@ -58,10 +58,11 @@ class Ticker:
     """Counts work done and shows it; made by `progress`."""
 
     def __init__(self, title: str, total: int, initial: int, bar: Progress | None):
-        self.title, self.total, self.done, self._initial = title, total, initial, initial
+        self.title, self.total, self.done = title, total, initial
         self._bar = bar
         self._task = bar.add_task(title, total=total, completed=initial) if bar else None
-        self._start = self._last_line = time.monotonic()
+        self._last_line = time.monotonic()
+        self._first: tuple[float, int] | None = None
 
     def advance(self, count: int = 1, note: str = "") -> None:
         """Count ``count`` more units as done; ``note`` stands behind the title."""
@@ -70,10 +71,18 @@ class Ticker:
             self._bar.update(self._task, advance=count, description=f"{self.title} {note}".strip())
             return
         now = time.monotonic()
+        if self._first is None:
+            self._first = now, self.done
         if now - self._last_line >= SECONDS_BETWEEN_PLAIN_LINES and is_main_rank():
             self._last_line = now
-            left = (now - self._start) / (self.done - self._initial) * (self.total - self.done)
-            say(f"{self.title} {self.done}/{self.total} {note} ({format_seconds(left)} left)")
+            say(f"{self.title} {self.done}/{self.total} {note}{self._left(now)}".rstrip())
+
+    def _left(self, now: float) -> str:
+        """From the pace since the first advance: what comes before it, such as starting processes, comes once."""
+        start, done = self._first or (now, self.done)
+        if self.done == done:
+            return ""
+        return f" ({format_seconds((now - start) / (self.done - done) * (self.total - self.done))} left)"
 
 
 @contextmanager

@@ -64,6 +64,7 @@ def run(parsed: argparse.Namespace) -> int:
         append=parsed.append,
         workers=parsed.workers,
     )
+    say(f"written: {parsed.patients} volumes and {parsed.slices} slices in {parsed.directory}")
     if preview is not None:
         write_preview(Path(parsed.directory), preview)
         say(f"picture: {preview}")

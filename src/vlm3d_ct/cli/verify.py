@@ -33,6 +33,9 @@ def add_commands(commands: Commands[argparse.ArgumentParser]) -> None:
 
 
 def _verify(parsed: argparse.Namespace) -> int:
+    for name in (parsed.json, parsed.html):
+        if name is not None and not Path(name).resolve().parent.is_dir():
+            raise ConfigError(f"{name}: cannot write it: there is no such folder. Give a file in a folder that exists.")
     folders, labels = _folders(Path(parsed.path))
     reports = [verify_directory(folder, workers=parsed.workers, mask_labels=labels) for folder in folders]
     for report in reports:
@@ -47,7 +50,7 @@ def _verify(parsed: argparse.Namespace) -> int:
 
 def _folders(path: Path) -> tuple[list[Path], MaskLabels | Literal["auto"]]:
     """The folders to be audited and what the ids in their masks mean."""
-    if path.is_dir():
+    if path.is_dir() or not (path.exists() or path.suffix in (".yaml", ".yml")):
         return [path], "auto"
     data = load_config(path).data
     folders = [Path(folder) for folder in (data.ctrate_dir, data.omniabnorm_dir) if folder is not None]

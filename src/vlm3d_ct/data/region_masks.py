@@ -43,11 +43,11 @@ def load_region_mask(case: Case, volume: Volume | None) -> RegionMask | None:
     table = load_region_table()
     match case.mask_labels:
         case "regions":
-            return read_mask(case.mask_paths[0], like=volume, max_label=table.num_regions)
+            return read_mask(case.mask_paths[0], like=volume, max_label=table.num_regions, stored=case.stored)
         case "totalsegmentator":
-            mask = _read_totalsegmentator(case.mask_paths[0], volume, 2)
+            mask = _read_totalsegmentator(case, volume, 2)
         case "totalsegmentator_v1":
-            mask = _read_totalsegmentator(case.mask_paths[0], volume, 1)
+            mask = _read_totalsegmentator(case, volume, 1)
         case "structures":
             mask = read_structures(case.mask_paths, volume, table.structures)
         case "lesion":
@@ -57,8 +57,9 @@ def load_region_mask(case: Case, volume: Volume | None) -> RegionMask | None:
     return mask if volume is None else add_derived_regions(mask, volume)
 
 
-def _read_totalsegmentator(path: Path, volume: Volume | None, version: TotalSegmentatorVersion) -> RegionMask:
-    mask = read_mask(path, like=volume, max_label=255)
+def _read_totalsegmentator(case: Case, volume: Volume | None, version: TotalSegmentatorVersion) -> RegionMask:
+    path = case.mask_paths[0]
+    mask = read_mask(path, like=volume, max_label=255, stored=case.stored)
     most, other = len(totalsegmentator_classes(version)), _SETTING[3 - version]
     greatest = int(mask.labels.max())
     if greatest > most:

@@ -76,9 +76,11 @@ def _train(
     start = find_start(config, output_dir, resume)
     with leaving_together():
         found = _found_cases(config, start)
+    # a BERT that is not there is noticed before hours of preparing; a small one is made of the prepared cases' texts
+    built = None if start.content is None and config.text.source == "small" else _build(config, found, start)
     cohort = prepare_cohort(found, config, workers=config.data.num_workers, stopping=lambda: bool(stop))
     _check_precision(config, device)
-    built = _build(config, cohort, start)
+    built = built or _build(config, cohort, start)
     trainer = _trainer(config, built, cohort, start, output_dir, device, make_validate)
     if start.continues and start.content is not None:
         with leaving_together():

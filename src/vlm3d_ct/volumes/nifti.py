@@ -68,7 +68,9 @@ def read_volume(path: Path, *, stored: StoredScan | None = None) -> Volume:
     )
 
 
-def read_mask(path: Path, *, like: Volume | None = None, max_label: int = MAX_REGION) -> RegionMask:
+def read_mask(
+    path: Path, *, like: Volume | None = None, max_label: int = MAX_REGION, stored: StoredScan | None = None
+) -> RegionMask:
     """Read a label mask into canonical axes.
 
     Args:
@@ -76,13 +78,14 @@ def read_mask(path: Path, *, like: Volume | None = None, max_label: int = MAX_RE
         like: the volume that the mask belongs to; shape, spacing and position must be equal. Where it came from a
             blank header and the mask's is blank too, both lie along the same axes.
         max_label: the largest label that may occur, at most 255.
+        stored: what a table says about a volume that could not be read; for a mask with a blank header, too.
 
     Raises:
         DataError: as for `read_volume`, and if the grid is not that of ``like``, or a label is not a whole number in
             0..``max_label``.
     """
     file = open_nifti(path)
-    geometry = geometry_of(file, None if like is None else like.stored)
+    geometry = geometry_of(file, stored if like is None else like.stored)
     if like is not None:
         _check_grid(geometry, like, path)
     labels = _to_labels(_scaled(read_stored(file), *scaling(file)), max_label, path)
