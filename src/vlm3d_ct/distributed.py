@@ -130,6 +130,8 @@ def gather_with_gradient(local: Tensor) -> Tensor:
     """
     if world_size() == 1:
         return local
+    if local.numel() == 0:  # of a level that is switched off: on every rank, so that nothing is asked of the backend
+        return torch.cat([local] * world_size())
     gathered: Tensor = _Gather.apply(local)  # type: ignore[no-untyped-call]
     return gathered
 
@@ -156,6 +158,8 @@ def gather(local: Tensor) -> Tensor:
     """All ranks' rows, in rank order, without gradient."""
     if world_size() == 1:
         return local
+    if local.numel() == 0:
+        return torch.cat([local] * world_size())
     parts = [torch.empty_like(local) for _ in range(world_size())]
     dist.all_gather(parts, local.contiguous())
     return torch.cat(parts)

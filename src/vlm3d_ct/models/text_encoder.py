@@ -124,7 +124,8 @@ def pretrained_bert(config: TextConfig) -> tuple[BertModel, str]:
             f"text.name_or_path = {config.name_or_path!r}: no BERT could be loaded from {where}: "
             f"{str(error).splitlines()[0]} Download it once where there is a network "
             f"(`hf download dmis-lab/biobert-v1.1 --revision {TextConfig().revision} --local-dir FOLDER`) "
-            f"and give its folder with --set text.name_or_path=FOLDER; for a trial without it use --set text.source=small."
+            "and give its folder with --set text.name_or_path=FOLDER; for a trial without it use "
+            "--set text.source=small."
         ) from None
     _check_complete(config, sorted(loaded["missing_keys"]))
     return bert, tokenizer.backend_tokenizer.to_str()
