@@ -38,18 +38,20 @@ def _recall(stage: str, pool: str, k: int) -> Callable[[Path], float]:
 def _alignment(masks: str) -> Callable[[Path], float]:
     def read(folder: Path) -> float:
         results = read_json(folder / "regions_finetune_test" / "results.json")
-        return 100 * float(results["alignment"][masks]["within"]["accuracy"]["value"])
+        return 100 * float(results["alignment"][masks]["within"]["accuracy"]["estimate"])
 
     return read
 
 
 def _pointing(folder: Path) -> float:
     heat = read_json(folder / "regions_finetune_test" / "results.json")["heat_maps"]["predicted"]["all"]
-    return 100 * float(heat["heat"]["pointing"]["value"])
+    return 100 * float(heat["heat"]["pointing"]["estimate"])
 
 
 def _auroc(folder: Path) -> float:
-    return float(read_json(folder / "zero-shot_finetune_test" / "results.json")["macro"]["ensemble"]["auroc"])
+    return float(
+        read_json(folder / "zero-shot_finetune_test" / "results.json")["macro"]["ensemble"]["auroc"]["estimate"]
+    )
 
 
 FIGURES: Mapping[str, Callable[[Path], float]] = {

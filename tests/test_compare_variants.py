@@ -41,7 +41,7 @@ def test_every_variant_is_a_valid_configuration_of_its_own(script: ModuleType, s
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_a_small_comparison_fills_the_page_and_does_nothing_twice(script: ModuleType, tmp_path: Path):
-    sizes = ["--patients", "60", "--slices", "12", "--test_patients", "20", "--seeds", "1", "--minutes", "0.02"]
+    sizes = ["--patients", "60", "--slices", "30", "--test_patients", "20", "--seeds", "1", "--minutes", "0.02"]
     command = ["--out", str(tmp_path / "out"), "--page", str(tmp_path / "page.md"), *sizes]
     script.main([*command, "--variants", "full", "plain CLIP"])
     page = (tmp_path / "page.md").read_text()
