@@ -145,7 +145,7 @@ def test_inspect_says_what_a_file_is(
     prepare_cohort(find_cohort(config), config, workers=0)
     capsys.readouterr()
     said = inspect(next((phantom_cohort / "cache").rglob("train_1_a_1.ct")))
-    for part in ("prepared case", "shape: [8, 32, 32]", "dtype: int16", "kind: volume", "fingerprint: "):
+    for part in ("prepared case", "shape: (8, 32, 32)", "dtype: int16", "kind: volume", "fingerprint: "):
         assert part in said
     said = inspect(phantom_cohort / "ct_rate" / "volumes" / "train_1_a_1.nii.gz")
     assert "volume, 32 x 96 x 96 voxels (z, y, x), as read in canonical axes (LPS)" in said
