@@ -1,6 +1,6 @@
 """Does it learn what it claims? The full design against what is taken away from it, on phantoms, at equal time.
 
-    python benchmarks/compare_variants.py                       # 8 variants x 3 seeds: some 8 hours on 2 cores
+    python benchmarks/compare_variants.py                       # 8 variants x 3 seeds x 15 minutes, and evaluations
     python benchmarks/compare_variants.py --variants full "plain CLIP" --seeds 1 --minutes 5
 
 Every run pre-trains, fine-tunes and is evaluated on 200 unseen phantoms, and on 200 whose acquisition and wording no

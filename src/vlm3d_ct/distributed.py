@@ -73,7 +73,8 @@ def meet(store: Store, own_rank: int, size: int, timeout: timedelta) -> str:
     would not do as a name, since each node's launcher counts its own.
 
     Rank 0 offers a name, the others sign it, and rank 0 confirms their signatures: all of them new, so that neither an
-    offer nor a confirmation of an earlier attempt is taken for one of this.
+    offer nor a confirmation of an earlier attempt is taken for one of this. The processes of earlier attempts must be
+    dead, as a launcher sees to before it starts anew: a living one could sign in another's place.
 
     Raises:
         TimeoutError, DistStoreError: not all ranks came.

@@ -19,6 +19,7 @@ from vlm3d_ct.objectives import ContrastiveObjective
 from vlm3d_ct.training.keeper import Keeper
 from vlm3d_ct.training.nonfinite import explain_skip
 from vlm3d_ct.training.optimizer import build_optimizer
+from vlm3d_ct.training.resume import find_start
 from vlm3d_ct.training.saver import Saver
 from vlm3d_ct.training.step import MicroBatch, StepLosses, Update, backward
 
@@ -159,6 +160,20 @@ def leave(rank: int, folder: Path) -> dict[str, list[str]]:
     return found
 
 
+def start_apart(rank: int, folder: Path) -> list[str]:
+    """What a rank raises when rank 0 alone finds a checkpoint that it cannot read."""
+    output_dir = folder / f"run_{rank}"
+    output_dir.mkdir()
+    resume = output_dir / "before.pth"
+    if rank == 0:
+        resume.write_bytes(b"damaged")
+    try:
+        find_start(tiny_config(), output_dir, resume if rank == 0 else None)
+    except Exception as error:
+        return [type(error).__name__, str(error)]
+    return []
+
+
 def run_rank(rank: int, port: int, folder: str) -> None:
     """What each of the two processes does."""
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
@@ -177,6 +192,7 @@ def run_rank(rank: int, port: int, folder: str) -> None:
             "gathered": gather(torch.full((2,), float(rank))),
             "objects": gather_objects(f"rank {rank}"),
             "left": leave(rank, Path(folder)),
+            "started": start_apart(rank, Path(folder)),
             "any": [any_rank(flag, CPU) for flag in (rank == 1, False, True)],
         }
     torch.save(found, Path(folder) / f"{rank}.pt")
@@ -251,6 +267,13 @@ def test_gathers_keep_the_order_of_the_ranks_and_agreements_agree(ranks: list[di
         assert found["gathered"].tolist() == [0.0, 0.0, 1.0, 1.0]
         assert found["objects"] == ["rank 0", "rank 1"]
         assert found["any"] == [True, False, True]
+
+
+def test_a_rank_that_cannot_read_its_checkpoint_ends_both_with_its_reason(ranks: list[dict[str, Any]]):
+    (kind, text), (other_kind, other_text) = (found["started"] for found in ranks)
+    assert (kind, other_kind) == ("CheckpointError", "ConfigError")
+    assert text == other_text
+    assert "before.pth" in text
 
 
 @pytest.mark.parametrize("act", ["save", "rehearse"])

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 # absence of one of these is normality: "the left kidney is absent" is not.
 _ABNORMAL = re.compile(
     r"""
-      calcif | effusion | nodul | opaci | consolid | megal | emphysem | atelect | thicken | adenopa | fractur
+      calcif | calcar | effusion | nodul | opaci | consolid | megal | emphysem | atelect | thick(?!ness) | adenopa | fractur
     | fibro | lithiasis | ectasi[sa] | ectatic | infiltr | pneumoni | pneumothora | metasta | carcino | embol | edema
     | ha?ematom | reticul | osteophyt | spondyl | scolio | sclero | steato | troph(?:y|ic)\b | plasia\b
     | hernias?\b | herniat | stones?\b | omas?\b | (?<!diagn)(?<!progn)osis\b | itis\b | dens(?:e|ity)\s+lesion
-    | \b(?: abnormal | ground.?glass | mass(?:es)?\b | lesion | cyst | dilat | distend | enlarg | aneurysm
+    | \b(?: abnormal | ground.?glass | mass(?:es)?\b | lesion | cyst | dilat | disten[dst] | enlarg | aneurysm
       | stenos | occlu | plaque | scar | sequel | pneumomedia | tumou?r | malign | thromb | ha?emorrh | bulla | bleb
       | (?<!pleural\s)(?<!thoracic\s)(?<!chest\s)cavit | honeycomb | mosaic | trapping | septal | bands?\b
       | degenerat | kypho | osteop | lytic | ascites | fluid
@@ -26,6 +26,7 @@ _ABNORMAL = re.compile(
       | inva(?:d|s) | swelling | up\s+to\s+\d
       | limits?\s+of\s+normal | borderline | possib | probab | likely | questionabl | suspect | suggest | concern
       | (?:more|larger|greater)\s+than\s+\d
+      | hydro(?:peri|thor|pneumo) | cicatri | strands?\b | hardware | liquid
       | destruct | destroy | lucenc | erosi | compress | shift | prominen
       | (?:small|large)\w*(?!\s+(?:bowel|airway|intestin|vessel)) | wide(?!ly) | big | bulky | full\b | tortuo | elongat
       | mild | slight | minimal | moderate | marked | severe | few\b | some\b | several | multiple

@@ -77,10 +77,13 @@ def _train(
     with leaving_together():
         found = _found_cases(config, start)
     # a BERT that is not there is noticed before hours of preparing; a small one is made of the prepared cases' texts
-    built = None if start.content is None and config.text.source == "small" else _build(config, found, start)
+    later = start.content is None and config.text.source == "small"
+    with leaving_together():
+        built = None if later else _build(config, found, start)
     cohort = prepare_cohort(found, config, workers=config.data.num_workers, stopping=lambda: bool(stop))
     _check_precision(config, device)
-    built = built or _build(config, cohort, start)
+    if built is None:
+        built = _build(config, cohort, start)
     trainer = _trainer(config, built, cohort, start, output_dir, device, make_validate)
     if start.continues and start.content is not None:
         with leaving_together():
