@@ -9,7 +9,8 @@ from collections.abc import Iterator
 # absence of one of these is normality: "the left kidney is absent" is not.
 _ABNORMAL = re.compile(
     r"""
-      calcif | calcar | effusion | nodul | opaci | consolid | megal | emphysem | atelect | thick(?!ness) | adenopa | fractur
+      calcif | calcar | effusion | nodul | opaci | consolid | megal | emphysem | atelect | thick(?!ness)
+    | adenopa | fractur
     | fibro | lithiasis | ectasi[sa] | ectatic | infiltr | pneumoni | pneumothora | metasta | carcino | embol | edema
     | ha?ematom | reticul | osteophyt | spondyl | scolio | sclero | steato | troph(?:y|ic)\b | plasia\b
     | hernias?\b | herniat | stones?\b | omas?\b | (?<!diagn)(?<!progn)osis\b | itis\b | dens(?:e|ity)\s+lesion
