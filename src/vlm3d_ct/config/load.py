@@ -126,5 +126,10 @@ def _contradictions(config: Config) -> Iterator[str]:
             "training.strategy = fsdp: cannot be combined with training.precision = fp16, whose gradient scaler takes "
             "no sharded gradients; use --bf16."
         )
+    if training.strategy == "fsdp" and training.optimizer == "muon":
+        yield (
+            "training.strategy = fsdp: cannot be combined with training.optimizer = muon, which needs whole matrices; "
+            "use ddp, or adamw."
+        )
     if training.min_lr > training.lr:
         yield f"training.min_lr = {training.min_lr}: must not exceed training.lr = {training.lr}."

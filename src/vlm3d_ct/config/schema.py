@@ -153,6 +153,9 @@ class TrainingConfig:
     """Pairs per rank and micro-batch."""
     accumulation_steps: Positive = 2
     """Micro-batches per step; all of them are negatives of each other."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """``adamw``: the plan's. ``muon``: Muon for the matrices of both encoders' blocks and AdamW for all else, at one
+    rate; learns much sooner from scratch (docs/benchmark.md)."""
     lr: Annotated[float, Field(gt=0)] = 1e-4
     min_lr: Annotated[float, Field(ge=0)] = 1e-6
     warmup_epochs: Annotated[float, Field(ge=0)] = 5.0

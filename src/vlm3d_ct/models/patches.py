@@ -9,6 +9,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
+INTENSITY_MEAN, INTENSITY_SPREAD = 0.4, 0.4
+"""About those of chest CTs through the windows."""
+
 
 class Grid(NamedTuple):
     """Number of patches along each axis; patches are numbered with x fastest, z slowest."""
@@ -60,17 +63,23 @@ def pool_occupancy(
 
 
 class PatchEmbedding(nn.Module):
-    """Linear embedding of patches (a reshape and a product: `Conv3d` with stride = kernel is many times slower)."""
+    """Linear embedding of patches (a reshape and a product: `Conv3d` with stride = kernel is many times slower).
+
+    Intensities are centred before and the result is normalised: all patches share most of their brightness, and without
+    this a fresh encoder sees hardly anything else (docs/decisions/0027).
+    """
 
     def __init__(self, patch_size: tuple[int, int, int], num_channels: int, embed_dim: int):
         super().__init__()
         self.patch_size = patch_size
         pz, py, px = patch_size
         self.linear = nn.Linear(num_channels * pz * py * px, embed_dim)
+        self.norm = nn.LayerNorm(embed_dim)
 
     def forward(self, volume: Float[Tensor, "b c z y x"]) -> Float[Tensor, "b n d"]:
-        """Embed every patch."""
-        embedded: Tensor = self.linear(split_into_patches(volume, self.patch_size))
+        """Embed every patch of a volume of intensities in [0, 1]."""
+        patches = split_into_patches(volume, self.patch_size)
+        embedded: Tensor = self.norm(self.linear((patches - INTENSITY_MEAN) / INTENSITY_SPREAD))
         return embedded
 
 

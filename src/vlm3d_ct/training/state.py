@@ -12,7 +12,7 @@ from vlm3d_ct.distributed import rank
 from vlm3d_ct.training.optimizer import full_state_dict
 
 
-def gather_state(model: nn.Module, optimizer: torch.optim.AdamW) -> dict[str, Any]:
+def gather_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """What a checkpoint holds as ``model`` and ``optimizer``: the same of a sharded and of a replicated model.
 
     All ranks call this together; rank 0 gets the state, the others get nothing. Sharded tensors are gathered one at a

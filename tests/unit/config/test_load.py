@@ -58,6 +58,10 @@ def test_the_defaults_are_the_plans_recipe():
             {"training": {"strategy": "fsdp"}},
             "mine.yaml: training.strategy = fsdp: cannot be combined with training.precision = fp16",
         ),
+        (
+            {"training": {"strategy": "fsdp", "precision": "bf16", "optimizer": "muon"}},
+            "mine.yaml: training.strategy = fsdp: cannot be combined with training.optimizer = muon",
+        ),
         ({"trainin": {}}, "mine.yaml: trainin: unknown setting; did you mean 'training'?"),
         ({"training": {"learning_rate": 1}}, "mine.yaml: training.learning_rate: unknown setting;"),
         ({"model": {"num_head": 4}}, "mine.yaml: model.num_head: unknown setting; did you mean 'num_heads'?"),
