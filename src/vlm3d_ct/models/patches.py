@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 INTENSITY_MEAN, INTENSITY_SPREAD = 0.4, 0.4
 """About those of chest CTs through the windows."""
+POSITION_SPREAD = 0.5
+"""Of each axis' positions at the start: their sum is about as large as an embedded patch."""
 
 
 class Grid(NamedTuple):
@@ -65,8 +67,8 @@ def pool_occupancy(
 class PatchEmbedding(nn.Module):
     """Linear embedding of patches (a reshape and a product: `Conv3d` with stride = kernel is many times slower).
 
-    Intensities are centred before and the result is normalised: all patches share most of their brightness, and without
-    this a fresh encoder sees hardly anything else (docs/decisions/0027).
+    Intensities are centred and scaled before: all patches share most of their brightness, and a fresh encoder would see
+    hardly anything else (docs/decisions/0027).
     """
 
     def __init__(self, patch_size: tuple[int, int, int], num_channels: int, embed_dim: int):
@@ -74,12 +76,11 @@ class PatchEmbedding(nn.Module):
         self.patch_size = patch_size
         pz, py, px = patch_size
         self.linear = nn.Linear(num_channels * pz * py * px, embed_dim)
-        self.norm = nn.LayerNorm(embed_dim)
 
     def forward(self, volume: Float[Tensor, "b c z y x"]) -> Float[Tensor, "b n d"]:
         """Embed every patch of a volume of intensities in [0, 1]."""
         patches = split_into_patches(volume, self.patch_size)
-        embedded: Tensor = self.norm(self.linear((patches - INTENSITY_MEAN) / INTENSITY_SPREAD))
+        embedded: Tensor = self.linear((patches - INTENSITY_MEAN) / INTENSITY_SPREAD)
         return embedded
 
 
@@ -96,7 +97,7 @@ class Positions(nn.Module):
         self.y = nn.Parameter(torch.empty(grid.y, embed_dim))
         self.x = nn.Parameter(torch.empty(grid.x, embed_dim))
         for table in (self.z, self.y, self.x):
-            nn.init.trunc_normal_(table, std=0.02)
+            nn.init.normal_(table, std=POSITION_SPREAD)
 
     def forward(self, grid: Grid) -> Float[Tensor, "n d"]:
         """Positions of all patches of the grid."""

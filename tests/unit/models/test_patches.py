@@ -40,11 +40,11 @@ def test_patches_are_numbered_with_x_fastest_and_hold_their_own_voxels():
         assert torch.equal(patches[:, number], block.flatten(1))
 
 
-def test_the_embedding_is_a_strided_convolution():
+def test_the_embedding_is_a_strided_convolution_of_centred_intensities():
     embedding = PatchEmbedding(PATCH, num_channels=2, embed_dim=5)
     volume = torch.randn(2, 2, 6, 6, 8, generator=torch.Generator().manual_seed(0))
     kernel = embedding.linear.weight.view(5, 2, *PATCH)
-    expected = F.conv3d(volume, kernel, embedding.linear.bias, stride=PATCH).flatten(2).transpose(1, 2)
+    expected = F.conv3d((volume - 0.4) / 0.4, kernel, embedding.linear.bias, stride=PATCH).flatten(2).transpose(1, 2)
     torch.testing.assert_close(embedding(volume), expected)
 
 

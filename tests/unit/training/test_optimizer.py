@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from tiny import tiny_config, tiny_model
-from vlm3d_ct.config import TrainingConfig
 from vlm3d_ct.objectives import ContrastiveObjective
 from vlm3d_ct.training.optimizer import MuonAndAdamW, build_optimizer, full_state_dict
 from vlm3d_ct.training.state import restore_optimizer
@@ -61,15 +60,17 @@ def test_muon_moves_the_matrices_of_the_blocks_and_adamw_all_else():
 
 
 def test_a_muon_step_is_nearly_orthogonal_and_as_large_as_an_adamw_step():
-    config = TrainingConfig(optimizer="muon", weight_decay=0.0)
+    config = tiny_config("training.optimizer=muon", "training.weight_decay=0").training
     module = Layers()
     optimizer = build_optimizer((module,), config)
     assert isinstance(optimizer, MuonAndAdamW)
     for group in optimizer.param_groups:
         group["lr"] = 1e-2
-    before = module.blocks[0].weight.detach().clone()
+    weight = module.blocks[0].weight
+    assert isinstance(weight, Tensor)
+    before = weight.detach().clone()
     take_step(module, optimizer, seed=1)
-    singular = torch.linalg.svdvals(before - module.blocks[0].weight.detach()) / (1e-2 * 0.2 * 8**0.5)
+    singular = torch.linalg.svdvals(before - weight.detach()) / (1e-2 * 0.2 * 8**0.5)
     # five rounds of the quintic bring every singular value of the gradient that is not tiny to 0.68 .. 1.13 (Jordan)
     assert ((singular > 0.6) & (singular < 1.2)).sum() >= 5  # the gradient of 5 cases has rank 5
     assert float(singular.max()) < 1.2
@@ -77,7 +78,7 @@ def test_a_muon_step_is_nearly_orthogonal_and_as_large_as_an_adamw_step():
 
 @pytest.mark.parametrize("kind", ["adamw", "muon"])
 def test_a_restored_optimizer_goes_on_to_the_bit(kind: str):
-    config = TrainingConfig(optimizer=kind)  # type: ignore[arg-type]
+    config = tiny_config(f"training.optimizer={kind}").training
     module = Layers()
     optimizer = build_optimizer((module,), config)
     for seed in (1, 2):
@@ -97,7 +98,7 @@ def test_a_restored_optimizer_goes_on_to_the_bit(kind: str):
 @pytest.mark.parametrize("kind", ["adamw", "muon"])
 def test_the_state_before_the_first_step_has_the_form_of_the_later_one(kind: str):
     module = Layers()
-    optimizer = build_optimizer((module,), TrainingConfig(optimizer=kind))  # type: ignore[arg-type]
+    optimizer = build_optimizer((module,), tiny_config(f"training.optimizer={kind}").training)
     before = full_state_dict(optimizer)
     take_step(module, optimizer, seed=1)
     after = full_state_dict(optimizer)
@@ -111,7 +112,7 @@ def test_the_state_before_the_first_step_has_the_form_of_the_later_one(kind: str
 
 def test_the_learning_rate_of_all_groups_is_that_of_the_schedule():
     module = Layers()
-    optimizer = build_optimizer((module,), TrainingConfig(optimizer="muon"))
+    optimizer = build_optimizer((module,), MUON.training)
     before = [parameter.detach().clone() for parameter in module.parameters()]
     for group in optimizer.param_groups:
         group["lr"] = 0.0
