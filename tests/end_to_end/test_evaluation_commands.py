@@ -396,3 +396,16 @@ def test_two_evaluations_are_put_side_by_side(
 def test_the_shims_of_the_plan_are_there():
     for kind in ("retrieval", "zero_shot", "regions", "probe"):
         assert f'"{kind.replace("_", "-")}"' in (ROOT / "evaluation" / f"{kind}.py").read_text()
+
+
+def test_retrieval_without_the_masks_is_another_result_and_says_so(
+    checkpoint: Path, halves: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    found = {}
+    for masks in ("true", "predicted", "none"):
+        out = tmp_path / masks
+        assert evaluate("retrieval", capsys, *flags(checkpoint, halves[1], out, *FEW, "--masks", masks))[0] == 0
+        found[masks] = json.loads((out / "results.json").read_text())
+        assert (out / ("embeddings.npz" if masks == "true" else f"embeddings_{masks}.npz")).is_file()
+    assert "withheld" in found["predicted"]["provenance"]["masks"]
+    assert len({json.dumps(result["embedding_health"]) for result in found.values()}) == 3

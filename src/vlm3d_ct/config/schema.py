@@ -71,7 +71,10 @@ class AugmentConfig:
     """Random changes of a training case, drawn from (seed, epoch, case)."""
 
     flip_probability: Share = 0.5
-    """Left-right flips; sided words and regions are swapped with it, or the flip does not happen."""
+    """Left-right flips; where a text cannot be mirrored there is none."""
+    mirror_words: bool = True
+    """Sided words and regions are swapped with a flip. False mirrors every scan alone, and left is called right: for
+    comparisons, as scripts often do it."""
     rotation_probability: Share = 0.3
     rotation_degrees: Annotated[float, Field(ge=0, le=45)] = 10.0
     """Largest rotation about each axis, in millimetre space."""
@@ -153,6 +156,9 @@ class TrainingConfig:
     """Pairs per rank and micro-batch."""
     accumulation_steps: Positive = 2
     """Micro-batches per step; all of them are negatives of each other."""
+    accumulation: Literal["exact", "naive"] = "exact"
+    """``exact``: the gradient of one large batch. ``naive``: the mean of the micro-batches' own gradients, each with
+    its own negatives only; for comparisons, as scripts often do it."""
     optimizer: Literal["adamw", "muon"] = "adamw"
     """``adamw``: the plan's. ``muon``: Muon for the matrices of both encoders' blocks and AdamW for all else, at one
     rate; learns much sooner from scratch (docs/benchmark.md)."""

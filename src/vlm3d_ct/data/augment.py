@@ -31,6 +31,7 @@ def draw_change(config: AugmentConfig, case: Case, can_flip: bool, seed: int, ep
     """
     kind, case_id = case.kind, case.case_id
     shows_sides = kind == "volume" or case.plane != "sagittal"
+    may_flip = can_flip or not config.mirror_words
     random = random_stream(seed, "augment", epoch, kind, case_id)
     happens = random.random(4)
     angles = random.uniform(-1.0, 1.0, 3) * math.radians(config.rotation_degrees)
@@ -39,7 +40,8 @@ def draw_change(config: AugmentConfig, case: Case, can_flip: bool, seed: int, ep
     shift = float(random.uniform(-1.0, 1.0)) * config.intensity_shift
     rotates = happens[1] < config.rotation_probability
     return Change(
-        flip=bool(can_flip and shows_sides and happens[0] < config.flip_probability),
+        flip=bool(may_flip and shows_sides and happens[0] < config.flip_probability),
+        mirror_words=config.mirror_words,
         angles_rad=(float(angles[0]), float(angles[1]), float(angles[2])) if rotates else (0.0, 0.0, 0.0),
         shift=shift if happens[2] < config.intensity_probability else 0.0,
         noise_sigma=config.noise_sigma if happens[3] < config.noise_probability else 0.0,
@@ -89,7 +91,9 @@ def _flip(
         return voxels, labels
     voxels = voxels.index_copy(0, rows, voxels[rows].flip(-1))
     if labels is not None:
-        mirrored = torch.from_numpy(table.mirror_lookup()).to(labels.device)[labels[rows].flip(-1).int()]
+        mirrored = labels[rows].flip(-1)
+        if changes[int(rows[0])].mirror_words:  # one setting for the whole run
+            mirrored = torch.from_numpy(table.mirror_lookup()).to(labels.device)[mirrored.int()]
         labels = labels.index_copy(0, rows, mirrored)
     return voxels, labels
 

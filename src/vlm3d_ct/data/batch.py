@@ -20,7 +20,8 @@ class Change:
     """The augmentation of one case; the default changes nothing.
 
     Attributes:
-        flip: mirror left and right (the report is mirrored with it).
+        flip: mirror left and right.
+        mirror_words: whether the report and the ids of sided regions are mirrored with it.
         angles_rad: rotation about the (z, y, x) axes.
         shift: added to the windowed intensity.
         noise_sigma: of the Gaussian noise on the windowed intensity; 0 for none.
@@ -28,10 +29,16 @@ class Change:
     """
 
     flip: bool = False
+    mirror_words: bool = True
     angles_rad: tuple[float, float, float] = (0.0, 0.0, 0.0)
     shift: float = 0.0
     noise_sigma: float = 0.0
     noise_seed: int = 0
+
+    @property
+    def mirrors_words(self) -> bool:
+        """Whether the report is mirrored."""
+        return self.flip and self.mirror_words
 
 
 @dataclass(frozen=True)

@@ -80,8 +80,8 @@ class CaseDataset(Dataset[Sample]):
             sentences = random_stream(self.seed, "sentences", epoch, case.kind, case.case_id)
             if sentences.random() < self.augment.sentence_probability:
                 some = some_sentences(case.reports[which], sentences)
-                return Sample(case.case_id, prepared, self._tokenize(some, mirrored=change.flip), change)
-        report, _ = self._encode(number, which, mirrored=change.flip)
+                return Sample(case.case_id, prepared, self._tokenize(some, mirrored=change.mirrors_words), change)
+        report, _ = self._encode(number, which, mirrored=change.mirrors_words)
         return Sample(case.case_id, prepared, report, change)
 
     def _encode(self, number: int, which: int, *, mirrored: bool) -> tuple[EncodedReport, bool]:

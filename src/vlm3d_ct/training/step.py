@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -64,6 +65,7 @@ def backward(
     objective: ContrastiveObjective,
     micro_batches: Sequence[MicroBatch],
     *,
+    accumulation: Literal["exact", "naive"] = "exact",
     precision: str = "fp32",
     loss_scale: float | Tensor = 1.0,
 ) -> StepLosses:
@@ -77,15 +79,18 @@ def backward(
         model: the dual encoder, possibly replicated over ranks.
         objective: the same on every rank.
         micro_batches: this rank's; the same number of the same size on every rank.
+        accumulation: ``naive`` takes the mean of the micro-batches' own losses instead, for comparisons.
         precision: of the autocast.
         loss_scale: the gradient scaler's factor.
     """
-    columns = zip(*(micro.targets.tensors() for micro in micro_batches), strict=True)
-    targets = Targets(*(gather(torch.cat(column)) for column in columns))
     given = [micro.model_input.mask_given.sum() for micro in micro_batches]
     num_masks = sum_over_ranks(torch.stack(given).sum()).clamp(min=1)
     occupancy_factor = objective.config.occupancy_weight * world_size() / num_masks  # replicate() averages over ranks
 
+    if accumulation == "naive":
+        return _backward_each(model, objective, micro_batches, occupancy_factor, num_masks, precision, loss_scale)
+    columns = zip(*(micro.targets.tensors() for micro in micro_batches), strict=True)
+    targets = Targets(*(gather(torch.cat(column)) for column in columns))
     if len(micro_batches) == 1:
         embedded, occupancy_sum = embed(model, micro_batches[0], precision)
         losses = objective(*(gather_with_gradient(part) for part in embedded.tensors()), targets)
@@ -100,8 +105,7 @@ def backward(
     occupancy_total = torch.zeros_like(losses.total)
     start = 0
     for i, micro in enumerate(micro_batches):
-        last = i == len(micro_batches) - 1
-        with nullcontext() if last or world_size() == 1 else model.no_sync():  # type: ignore[operator]
+        with _in_sync(model, last=i == len(micro_batches) - 1):
             embedded, occupancy_sum = embed(model, micro, precision)
             end = start + len(micro.model_input.input_ids)
             passed_on = [part.grad[start:end] for part in cached if part.grad is not None]
@@ -110,6 +114,35 @@ def backward(
         start = end
         occupancy_total += occupancy_sum.detach()
     return _report(losses, occupancy_total, num_masks, objective)
+
+
+def _backward_each(
+    model: nn.Module,
+    objective: ContrastiveObjective,
+    micro_batches: Sequence[MicroBatch],
+    occupancy_factor: Tensor,
+    num_masks: Tensor,
+    precision: str,
+    loss_scale: float | Tensor,
+) -> StepLosses:
+    """The mean of the micro-batches' own gradients: negatives are those of the same micro-batch, on all ranks."""
+    found, occupancy_total = [], torch.zeros(())
+    for i, micro in enumerate(micro_batches):
+        with _in_sync(model, last=i == len(micro_batches) - 1):
+            embedded, occupancy_sum = embed(model, micro, precision)
+            targets = Targets(*(gather(part) for part in micro.targets.tensors()))
+            losses = objective(*(gather_with_gradient(part) for part in embedded.tensors()), targets)
+            mean = losses.total / len(micro_batches)
+            ((mean + occupancy_factor * occupancy_sum) * loss_scale).backward()
+        found.append(torch.stack(list(vars(losses).values())).detach())
+        occupancy_total = occupancy_total.to(occupancy_sum.device) + occupancy_sum.detach()
+    means = Losses(*torch.stack(found).mean(0))
+    return _report(means, occupancy_total, num_masks, objective)
+
+
+def _in_sync(model: nn.Module, *, last: bool) -> AbstractContextManager[None]:
+    """Gradients are averaged over the ranks with the last micro-batch only."""
+    return nullcontext() if last or world_size() == 1 else model.no_sync()  # type: ignore[operator]
 
 
 def embed(model: nn.Module, micro: MicroBatch, precision: str) -> tuple[Representations, Float[Tensor, ""]]:

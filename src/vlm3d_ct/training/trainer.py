@@ -177,6 +177,7 @@ class Trainer:
             self.model,
             self.objective,
             micro_batches,
+            accumulation=training.accumulation,
             precision=training.precision,
             loss_scale=self.update.loss_scale(),
         )

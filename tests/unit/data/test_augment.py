@@ -97,6 +97,16 @@ def test_a_flip_mirrors_voxels_and_labels_and_swaps_the_sides_of_the_ids():
     assert torch.equal(batch.voxels, before)
 
 
+def test_a_flip_of_the_scan_alone_keeps_the_ids():
+    hu = noisy_volume()
+    labels = np.tile(np.array([0, 1, 2, 3, 4, 5, 8, 20], np.uint8), (4, 6, 1))
+    batch = make_batch(hu, labels=labels, changes=(Change(flip=True, mirror_words=False),))
+    out, mask = to_intensities(batch, WIDE, load_region_table())
+    np.testing.assert_allclose(out[0, 0].numpy(), (hu[:, :, ::-1] + 2048) / 4096, atol=1e-6)
+    assert mask is not None
+    assert mask[0, 0, 0, 0].tolist() == [20, 8, 5, 4, 3, 2, 1, 0]
+
+
 def centre_of_mass_mm(weights: np.ndarray, spacing_mm: tuple[float, float, float]) -> np.ndarray:
     """Centre (x, y, z) of what is bright, in mm from the centre of the volume."""
     grids = np.meshgrid(
@@ -260,6 +270,8 @@ def test_a_report_that_cannot_be_mirrored_forbids_the_flip_and_nothing_else():
     assert free.flip
     assert not bound.flip
     assert replace(free, flip=False) == bound
+    careless = draw(config=replace(always, mirror_words=False), can_flip=False)
+    assert replace(careless, mirror_words=True) == free
 
 
 def test_slices_turn_in_their_plane_only():

@@ -104,6 +104,17 @@ def test_a_flipped_case_has_its_text_mirrored_and_a_one_sided_text_is_never_flip
     assert 0 < flipped < len(cases)
 
 
+def test_a_flip_of_the_scan_alone_leaves_every_text_as_it_is(
+    cases: tuple[Case, ...], config: Config, tokenizer: ReportTokenizer
+):
+    careless = replace(ALWAYS_FLIP, mirror_words=False)
+    dataset, plain = (make_dataset(cases, config, tokenizer, augment) for augment in (careless, None))
+    for number in range(len(cases)):
+        sample = dataset[0, number]
+        assert sample.change.flip
+        np.testing.assert_array_equal(sample.report.input_ids, plain[0, number].report.input_ids)
+
+
 def test_training_draws_one_of_several_reports_and_evaluation_takes_the_first(
     cases: tuple[Case, ...], config: Config, tokenizer: ReportTokenizer
 ):

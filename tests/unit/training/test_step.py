@@ -103,6 +103,23 @@ def test_all_pairs_of_the_step_are_negatives():
     assert float(whole) > 1.2 * float(sum(halves)) / 2  # 7 negatives are harder than 3
 
 
+def test_naive_accumulation_is_the_mean_of_the_micro_batches_own_gradients():
+    config = tiny_config(*NO_DROPOUT)
+    halves = split(random_pairs(config, 8), (4, 4))
+    each = []
+    for half in halves:
+        model, objective = setup(config)
+        backward(model, objective, [half])
+        each.append(gradients(model, objective))
+    expected = {name: (each[0][name] + each[1][name]) / 2 for name in each[0]}
+    model, objective = setup(config)
+    report = backward(model, objective, halves, accumulation="naive")
+    assert_close(gradients(model, objective), expected)
+    model, objective = setup(config)
+    exact = backward(model, objective, halves)
+    assert float(exact.global_loss) > 1.2 * float(report.global_loss)  # 7 negatives are harder than 3
+
+
 def test_a_scaled_loss_gives_a_scaled_gradient():
     config = tiny_config(*NO_DROPOUT)
     pairs = random_pairs(config, 4)

@@ -19,6 +19,7 @@ from vlm3d_ct.errors import ConfigError
 from vlm3d_ct.evaluation.examples import choose_examples
 from vlm3d_ct.evaluation.metrics_log import read_metrics
 from vlm3d_ct.evaluation.pool import POOL_RULES, POOLS, RIGHT, RIGHT_RULES, PoolName, RightItem, choose_pool
+from vlm3d_ct.evaluation.regions import MASK_RULES, MASKS
 from vlm3d_ct.evaluation.results import REPORT_FILE, write_text
 from vlm3d_ct.evaluation.retrieval_files import evaluate_retrieval, format_table, write_retrieval
 from vlm3d_ct.evaluation.retrieval_page import retrieval_page
@@ -38,6 +39,12 @@ def add_kind(kinds: Commands[argparse.ArgumentParser]) -> None:
     add_shared_flags(parser)
     parser.add_argument("--pool", choices=POOLS, default="all", help=_rules(POOL_RULES))
     parser.add_argument("--right", choices=RIGHT, default="own", help=_rules(RIGHT_RULES))
+    parser.add_argument(
+        "--masks",
+        choices=tuple(MASKS),
+        default="true",
+        help="; ".join(f"{name}: {rule}" for name, rule in MASK_RULES.items()) + " (default: true)",
+    )
     add_label_flags(parser, "for the label-only baseline and the volume-to-volume score")
     add_interval_flags(parser)
     parser.add_argument(
@@ -54,12 +61,13 @@ def run(parsed: argparse.Namespace) -> int:
     """Run ``evaluate retrieval``."""
     logs = [read_metrics(*_metrics_log(stage)) for stage in parsed.stage]
     labels, _ = load_labels(parsed)
-    prepared = prepare(parsed, chest_only=False)
+    prepared = prepare(parsed, masks=(MASKS[parsed.masks],), chest_only=False)
     if not is_main_rank():
         return 0
     no_chest = {case.case_id for case in prepared.cases if not case.shows_chest}
     pool = choose_pool(prepared.embeddings, parsed.pool, parsed.right, no_chest=no_chest)
-    choices = {"pool": pool.name, "right": pool.right, "num_bootstraps": parsed.num_bootstraps, "seed": parsed.seed}
+    choices = {"pool": pool.name, "right": pool.right, "masks": MASK_RULES[parsed.masks]}
+    choices |= {"num_bootstraps": parsed.num_bootstraps, "seed": parsed.seed}
     evaluation = evaluate_retrieval(
         prepared.embeddings,
         pool,
