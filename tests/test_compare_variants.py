@@ -1,12 +1,15 @@
-"""The comparison of variants: its statistics, and a whole one at a size that shows that every figure is found."""
+"""The comparison of variants: its statistics and goals, and a whole one at a size that shows that figures are found."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
+from PIL import Image
 
 from test_benchmark_scripts import load_script
 from vlm3d_ct.config import load_config
@@ -18,37 +21,99 @@ def script() -> ModuleType:
     return load_script("compare_variants")
 
 
-def test_the_interval_is_students(script: ModuleType):
+@pytest.fixture(scope="module")
+def parts(script: ModuleType) -> Any:
+    from learning import goals, page, plots, records, variants  # found once the script is loaded
+
+    return type("Parts", (), {"goals": goals, "page": page, "plots": plots, "records": records, "variants": variants})
+
+
+def record(parts: Any, variant: str, seed: int, r5: float, auroc: float) -> Any:
+    keys = [key for columns in parts.page.TABLES.values() for key in columns.values()]
+    figures = dict.fromkeys(keys, 1.0) | {"AUROC": auroc, "findings below": 0.0, "alignment, true masks": 85.0}
+    for words in ("to report", "to volume"):
+        for suffix, change in (("", 0), (" without masks", -6), (" hard", -10), (" before fine-tuning", -5)):
+            figures[f"R@5 {words}{suffix}"] = r5 + change
+    finding = {"Emphysema": auroc, "Lung nodule": auroc}
+    return parts.records.Record(variant, seed, {"threads": 2}, 1.0, [2, 1], figures, finding)
+
+
+def test_the_interval_is_students(parts: Any):
     # mean 2, standard deviation 1, t(0.975, 2) = 4.3027
-    mean, half = script.interval([1.0, 2.0, 3.0])
+    mean, half = parts.goals.interval([1.0, 2.0, 3.0])
     assert (mean, half) == (2.0, pytest.approx(4.3027 / math.sqrt(3), rel=1e-4))
-    assert math.isnan(script.interval([5.0])[1])
+    assert math.isnan(parts.goals.interval([5.0])[1])
+
+
+def test_goals_are_judged_by_the_records(parts: Any):
+    found = {
+        "full": [record(parts, "full", seed, 61.0 + seed, 0.9) for seed in range(3)],
+        "plain CLIP": [record(parts, "plain CLIP", seed, 40.0 + seed, 0.88) for seed in range(3)],
+    }
+    verdicts = {what: (shown, verdict) for what, shown, verdict in parts.goals.goals(found)}
+    by_start = {what[:22]: found for what, found in verdicts.items()}
+    assert verdicts["R@5 to report at least 60 %"] == ("62.0 ± 2.5", "reached")
+    assert by_start["R@5 of the full design"] == ("+21.0", "reached")
+    assert by_start["AUROC of the full desi"] == ("+0.020", "missed")
+    assert by_start["R@5 lost without masks"] == ("-6.0 ± 0.0", "missed")
+    assert by_start["R@5 lost on the hard s"] == ("-10.0 ± 0.0", "reached")
+    assert by_start["R@5 won by fine-tuning"] == ("-5.0 ± 0.0", "reached")
+    assert {verdict for _, _, verdict in parts.goals.goals({})} == {"not measured"}
+    wide = {**found, "plain CLIP": [record(parts, "plain CLIP", seed, 30.0 + 20 * seed, 0.5) for seed in range(2)]}
+    verdict = {what[:22]: verdict for what, _, verdict in parts.goals.goals(wide)}
+    assert verdict["R@5 of the full design"] == "missed: the intervals overlap"
+
+
+def test_records_are_kept_and_the_page_is_made_of_them_alone(script: ModuleType, parts: Any, tmp_path: Path):
+    kept = [record(parts, name, seed, 50.0, 0.7) for name in ("full", "full, shorter") for seed in (0, 10)]
+    for each in kept:
+        parts.records.save(each, tmp_path / "records")
+    assert parts.records.load(tmp_path / "records", "full") == kept[:2]
+    assert parts.records.load(tmp_path / "records", "full, shorter") == kept[2:]
+    (tmp_path / "benchmark_notes.md").write_text("## What did not happen\n")
+    script.main(["--records", str(tmp_path / "records"), "--page", str(tmp_path / "page.md"), "--page_only"])
+    page = (tmp_path / "page.md").read_text()
+    assert "| full | 2 | 1.0 |" in page
+    assert page.endswith("## What did not happen\n")
+    for name in ("benchmark_variants.png", "benchmark_findings.png"):
+        assert f"(pictures/{name})" in page
+        with Image.open(tmp_path / "pictures" / name) as picture:
+            assert picture.width > 600
+        assert (tmp_path / "pictures" / name).stat().st_size < 100_000
+
+
+def test_a_record_of_other_conditions_is_told_apart(parts: Any, tmp_path: Path):
+    slower = replace(record(parts, "full", 1, 50.0, 0.7), conditions={"threads": 1})
+    page = parts.page.render({"full": [record(parts, "full", 0, 50.0, 0.7), slower]}, [], tmp_path / "none.md")
+    assert "- threads 2: full (0)." in page
+    assert "- threads 1: full (1)." in page
 
 
 @pytest.mark.parametrize("stage", ["pretrain", "finetune"])
-def test_every_variant_is_a_valid_configuration_of_its_own(script: ModuleType, stage: str):
+def test_every_variant_is_a_valid_configuration_of_its_own(parts: Any, stage: str):
     plain = config_to_mapping(load_config(Path(__file__).parents[1] / f"configs/demo_{stage}.yaml"))
     seen = []
-    for variant in script.VARIANTS.values():
+    for variant in parts.variants.VARIANTS.values():
         changes = [*variant.both, *(variant.finetune if stage == "finetune" else ())]
         changes += ["data.omniabnorm_dir=null"] if stage == "finetune" and not variant.slices else []
         seen.append(config_to_mapping(config_from_mapping(plain, source=stage, overrides=changes)))
     different = [settings for i, settings in enumerate(seen) if settings not in seen[:i]]
-    alike = {"pretrain": 3, "finetune": 1}[stage]  # what differs in fine-tuning only is pre-trained alike
+    alike = {"pretrain": 4, "finetune": 2}[stage]  # what differs in time or in fine-tuning only is pre-trained alike
     assert len(different) == len(seen) - alike + 1
 
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
-def test_a_small_comparison_fills_the_page_and_does_nothing_twice(script: ModuleType, tmp_path: Path):
-    sizes = ["--patients", "60", "--slices", "30", "--test_patients", "20", "--seeds", "1", "--minutes", "0.02"]
-    command = ["--out", str(tmp_path / "out"), "--page", str(tmp_path / "page.md"), *sizes]
-    script.main([*command, "--variants", "full", "plain CLIP"])
+def test_a_small_comparison_fills_the_page_and_does_nothing_twice(script: ModuleType, parts: Any, tmp_path: Path):
+    sizes = ["--patients", "60", "--slices", "30", "--test_patients", "20", "--minutes", "0.02"]
+    command = ["--out", str(tmp_path / "out"), "--records", str(tmp_path / "records"), "--page"]
+    command += [str(tmp_path / "page.md"), *sizes, "--seeds", "0", "--variants", "full", "plain CLIP"]
+    script.main(command)
     page = (tmp_path / "page.md").read_text()
     written = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*") if path.is_file()}
-    table = [line for line in page.splitlines() if line.startswith(("| full", "| plain CLIP"))]
-    assert len(table) == 2
-    assert all(line.count("|") == 4 + len(script.FIGURES) and "nan" not in line for line in table)
-    script.main([*command, "--variants", "full", "plain CLIP"])
+    rows = [line for line in page.splitlines() if line.startswith(("| full", "| plain CLIP"))]
+    assert len(rows) == 2 * len(parts.page.TABLES)
+    assert all("nan" not in line for line in rows)
+    script.main(command)
     assert (tmp_path / "page.md").read_text() == page
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*") if path.is_file()} == written

@@ -15,11 +15,13 @@ from learning.variants import Variant
 ROOT = Path(__file__).parents[2]
 PRETRAIN_SHARE = 0.8
 """Of a run's minutes; the rest is fine-tuning."""
+PACE_PATIENTS = 640
+"""Of the cohort by which a variant's time for a step is measured, with slices in the proportion of the training's."""
 
 
 @dataclass(frozen=True)
 class Cohorts:
-    """Phantoms of different seeds, which share no patient: training, test, and a hard test set."""
+    """Phantoms of different seeds, which share no patient: training, test, a hard test set, and one for the pace."""
 
     root: Path
     patients: int
@@ -28,8 +30,13 @@ class Cohorts:
 
     def write(self) -> None:
         """Write those that are not there yet."""
-        sizes = {"training": (self.patients, self.slices), "test": (self.test_patients, 0)}
-        sizes["hard"] = (self.test_patients, 0)
+        pace = min(self.patients, PACE_PATIENTS)
+        sizes = {
+            "training": (self.patients, self.slices),
+            "test": (self.test_patients, 0),
+            "hard": (self.test_patients, 0),
+            "pace": (pace, max(16, self.slices * pace // self.patients)),
+        }
         for seed, (name, (patients, slices)) in enumerate(sizes.items(), 1):
             done = self.root / f"{name}.written"
             if not done.exists():
@@ -39,13 +46,16 @@ class Cohorts:
                 done.touch()
 
     def volumes(self, name: str) -> Path:
-        """The folder of volumes of one of the three."""
+        """The folder of volumes of one of the cohorts."""
         return self.root / name / "ct_rate"
 
-    @property
-    def settings(self) -> list[str]:
-        """Where training finds them."""
-        return [f"data.ctrate_dir={self.volumes('training')}", f"data.cache_dir={self.root / 'cache'}"]
+    def settings(self, variant: Variant, stage: str, cohort: str = "training") -> list[str]:
+        """The settings of a stage of a variant on one of the cohorts."""
+        found = [f"data.ctrate_dir={self.volumes(cohort)}", f"data.cache_dir={self.root / 'cache'}", *variant.both]
+        if stage == "finetune":
+            slices = str(self.root / cohort / "omniabnorm") if variant.slices else "null"
+            found += [*variant.finetune, f"data.omniabnorm_dir={slices}"]
+        return found
 
 
 def command(*arguments: str) -> None:
@@ -57,13 +67,13 @@ def command(*arguments: str) -> None:
     subprocess.run([str(Path(sys.executable).with_name("vlm3d-ct")), *arguments], cwd=ROOT, check=True)
 
 
-def train(config: str, output_dir: Path, settings: Sequence[str], seed: int, epochs: int, *more: str) -> float:
-    """Train a stage, or go on with it, or find it finished; returns the seconds that it trained."""
+def train(config: str, output_dir: Path, settings: Sequence[str], seed: int, epochs: int, *more: str) -> Any:
+    """Train a stage, or go on with it, or find it finished; returns its summary."""
     flags = [part for setting in settings for part in ("--set", setting)]
     flags += ["--num_epochs", str(epochs), "--seed", str(seed), "--set", f"training.val_interval={epochs}"]
     if not (output_dir / "summary.json").exists():
         command("train", "--config", config, "--output_dir", str(output_dir), *flags, *more)
-    return float(read_json(output_dir / "summary.json")["step_seconds"])
+    return read_json(output_dir / "summary.json")
 
 
 def read_json(path: Path) -> Any:
@@ -71,25 +81,26 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def seconds_an_epoch(variant: Variant, folder: Path, cohorts: Cohorts) -> tuple[float, float]:
-    """Of both stages, from one epoch of each: measured once, so that a restart plans the same epochs."""
-    found = []
+def seconds_an_epoch(variant: Variant, folder: Path, cohorts: Cohorts, more: Sequence[str]) -> list[float]:
+    """Of both stages, from one epoch of the small cohort: measured once, so that a restart plans the same epochs."""
+    seconds = []
     for stage in ("pretrain", "finetune"):
-        settings = stage_settings(variant, stage, cohorts)
-        found.append(train(f"configs/demo_{stage}.yaml", folder / stage, settings, 0, 1))
-    return found[0], found[1]
+        settings = [*more, *cohorts.settings(variant, stage, "pace")]
+        summary = train(f"configs/demo_{stage}.yaml", folder / stage, settings, 0, 1)
+        share = cohorts.patients / min(cohorts.patients, PACE_PATIENTS)
+        seconds.append(summary["step_seconds"] * share)
+    return seconds
 
 
-def stage_settings(variant: Variant, stage: str, cohorts: Cohorts) -> list[str]:
-    """The settings of a stage of a variant."""
-    settings = [*cohorts.settings, *variant.both]
-    if stage == "finetune":
-        slices = str(cohorts.root / "training" / "omniabnorm") if variant.slices else "null"
-        settings += [*variant.finetune, f"data.omniabnorm_dir={slices}"]
-    return settings
-
-
-def run(variant: Variant, seed: int, minutes: float, folder: Path, pace: Path, cohorts: Cohorts) -> dict[str, Any]:
+def run(
+    variant: Variant,
+    seed: int,
+    minutes: float,
+    folder: Path,
+    pace: Path,
+    cohorts: Cohorts,
+    more: Sequence[str] = (),
+) -> dict[str, Any]:
     """Train and evaluate; what was done before is taken from its folder.
 
     Args:
@@ -99,34 +110,40 @@ def run(variant: Variant, seed: int, minutes: float, folder: Path, pace: Path, c
         folder: of this run.
         pace: where the variant's time for an epoch is measured.
         cohorts: what to train and to test on.
+        more: settings of both stages that come before the variant's own.
+
+    Returns:
+        ``minutes`` within steps and ``epochs`` of both stages.
     """
     result = folder / "run.json"
     if result.exists():
         found: dict[str, Any] = read_json(result)
         return found
-    paces = seconds_an_epoch(variant, pace, cohorts)
     shares = (PRETRAIN_SHARE, 1 - PRETRAIN_SHARE)
-    first, second = (max(1, round(60 * minutes * share / each)) for share, each in zip(shares, paces, strict=True))
-    trained = train(
-        "configs/demo_pretrain.yaml", folder / "pretrain", stage_settings(variant, "pretrain", cohorts), seed, first
-    )
-    start = ["--resume", str(folder / "pretrain" / "checkpoint_last.pth")]
-    settings = stage_settings(variant, "finetune", cohorts)
-    trained += train("configs/demo_finetune.yaml", folder / "finetune", settings, seed, second, *start)
-    for stage in ("pretrain", "finetune"):
-        for pool in ("test", "hard"):
-            evaluate("retrieval", folder, stage, pool, cohorts)
-    evaluate("zero-shot", folder, "finetune", "test", cohorts)
-    evaluate("regions", folder, "finetune", "test", cohorts, "--masks", "true", "predicted", "none")
-    found = {"minutes": trained / 60, "epochs": [first, second]}
+    paces = seconds_an_epoch(variant, pace, cohorts, more)
+    epochs = [max(1, round(60 * minutes * share / each)) for share, each in zip(shares, paces, strict=True)]
+    seconds, start = 0.0, []
+    for stage, count in zip(("pretrain", "finetune"), epochs, strict=True):
+        settings = [*more, *cohorts.settings(variant, stage)]
+        summary = train(f"configs/demo_{stage}.yaml", folder / stage, settings, seed, count, *start)
+        seconds += summary["step_seconds"]
+        start = ["--resume", str(folder / stage / "checkpoint_last.pth")]
+    evaluate("retrieval", folder, "pretrain_test", cohorts)
+    evaluate("retrieval", folder, "finetune_test", cohorts)
+    evaluate("retrieval", folder, "finetune_test_predicted", cohorts, "--masks", "predicted")
+    evaluate("retrieval", folder, "finetune_hard", cohorts)
+    evaluate("zero-shot", folder, "finetune_test", cohorts)
+    evaluate("regions", folder, "finetune_test", cohorts, "--masks", "true", "predicted", "none")
+    found = {"minutes": seconds / 60, "epochs": epochs}
     result.write_text(json.dumps(found), encoding="utf-8")
     return found
 
 
-def evaluate(kind: str, folder: Path, stage: str, pool: str, cohorts: Cohorts, *more: str) -> None:
-    """Evaluate the last checkpoint of a stage on one of the cohorts, unless it is done."""
-    output_dir = folder / f"{kind}_{stage}_{pool}"
+def evaluate(kind: str, folder: Path, what: str, cohorts: Cohorts, *more: str) -> None:
+    """Evaluate the last checkpoint of a stage on a cohort (``STAGE_COHORT...``), unless it is done."""
+    output_dir = folder / f"{kind}_{what}"
     if (output_dir / "results.json").exists():
         return
-    where = ["--checkpoint", str(folder / stage / "checkpoint_last.pth"), "--data_dir", str(cohorts.volumes(pool))]
+    stage, cohort = what.split("_")[:2]
+    where = ["--checkpoint", str(folder / stage / "checkpoint_last.pth"), "--data_dir", str(cohorts.volumes(cohort))]
     command("evaluate", kind, *where, "--output_dir", str(output_dir), *more)

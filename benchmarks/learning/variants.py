@@ -16,26 +16,39 @@ class Variant:
         both: settings of both stages.
         finetune: settings of the second stage, beside.
         slices: whether the second stage sees 2D slices.
+        takes_long: whether it gets the time of the two that are compared in the end, or the ablations'.
     """
 
     about: str
     both: tuple[str, ...] = ()
     finetune: tuple[str, ...] = REASONING
     slices: bool = True
+    takes_long: bool = False
 
 
 NO_REGIONS = ("objective.region_weight=0", "objective.occupancy_weight=0", "model.mask_dropout=1")
+FULL, PLAIN, SHORTER = "full", "plain CLIP", "full, shorter"
 VARIANTS = {
-    "full": Variant("slabs, z and regions; volume, region and (in fine-tuning) step level"),
+    FULL: Variant("slabs, z and regions; volume, region and (in fine-tuning) step level", takes_long=True),
+    PLAIN: Variant(
+        "dense, mean of the patches, volume level only: what most peers do",
+        ("model.attention=dense", "model.pooling=mean", *NO_REGIONS),
+        finetune=(),
+        takes_long=True,
+    ),
+    SHORTER: Variant("the full design with the time of the ablations below, which take one thing away from it"),
     "dense": Variant("every patch attends to every patch", ("model.attention=dense",)),
-    "no region guidance": Variant("no mask is ever seen, no region loss", NO_REGIONS),
+    "no regions": Variant("no mask is ever seen, no region loss", NO_REGIONS),
     "no region loss": Variant("masks guide, but no sentence is held against a region", ("objective.region_weight=0",)),
     "no soft targets": Variant("texts that say the same are negatives", ("objective.soft_targets=false",)),
     "no reasoning level": Variant("volume and region level only", finetune=()),
     "no slices": Variant("fine-tuning on volumes alone", slices=False),
-    "plain CLIP": Variant(
-        "dense, mean of the patches, volume level only",
-        ("model.attention=dense", "model.pooling=mean", *NO_REGIONS),
-        finetune=(),
+    "naive accumulation": Variant(
+        "two micro-batches of half the size, each with its own negatives only",
+        ("training.batch_size=8", "training.accumulation_steps=2", "training.accumulation=naive"),
+    ),
+    "unsafe flips": Variant("scans are mirrored, words and region ids are not", ("augment.mirror_words=false",)),
+    "adamw": Variant(
+        "AdamW for all weights, at the rate that suits it", ("training.optimizer=adamw", "training.lr=1e-3")
     ),
 }

@@ -1,0 +1,98 @@
+"""The page of the comparison: conditions, goals, tables, plots, and what somebody wrote beside it."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from learning.goals import Found, goals, interval, show
+from learning.records import RECALLS, WAYS, Record
+from learning.variants import FULL, PLAIN, VARIANTS
+
+TABLES: Mapping[str, Mapping[str, str]] = {
+    "Retrieval": {f"{name} {words}": f"{name} {words}" for words in WAYS.values() for name in RECALLS},
+    "What R@5 depends on": {
+        f"{title} {words}".strip(): f"R@5 {words}{suffix}"
+        for title, suffix in (
+            ("", ""),
+            ("before fine-tuning", " before fine-tuning"),
+            ("masks withheld", " without masks"),
+            ("hard set", " hard"),
+        )
+        for words in WAYS.values()
+    },
+    "Findings and regions": {
+        "AUROC": "AUROC",
+        "findings below 0.65": "findings below",
+        "alignment, true masks": "alignment, true masks",
+        "predicted": "alignment, predicted masks",
+        "none": "alignment, none masks",
+        "pointing": "pointing",
+    },
+    "Cost and health": {
+        "parameters (M)": "parameters",
+        "effective rank": "volume effective rank",
+        "mean cosine": "volume mean cosine",
+    },
+}
+"""Tables by title: the figure of each column by its heading."""
+NOTES = "benchmark_notes.md"
+
+
+def render(found: Found, plots: Sequence[tuple[str, str]], notes: Path) -> str:
+    """The page.
+
+    Args:
+        found: the records by variant; those without any have no row.
+        plots: (description, path from the page) of each picture.
+        notes: of what is written by hand; included where it exists.
+    """
+    found = {name: found[name] for name in VARIANTS if found.get(name)}
+    lines = ["# Does it learn what it claims? On phantoms", "", *_conditions(found), "", "## Goals", ""]
+    lines += ["| goal | the full design | |", "|---|---|---|"]
+    lines += [f"| {what} | {reached} | {verdict} |" for what, reached, verdict in goals(found)]
+    for title, columns in TABLES.items():
+        lines += ["", f"## {title}", "", *_table(found, columns)]
+    lines += ["", "## By finding", "", *_by_finding(found), ""]
+    lines += [f"![{description}]({path})" for description, path in plots]
+    lines += ["", "## The variants", ""]
+    lines += [f"- **{name}**: {variant.about}." for name, variant in VARIANTS.items()]
+    if notes.exists():
+        lines += ["", notes.read_text(encoding="utf-8").strip()]
+    return "\n".join([*lines, ""])
+
+
+def _conditions(found: Found) -> Iterator[str]:
+    yield (
+        "`python benchmarks/compare_variants.py`. Nothing here is about patients, nothing is a CT-RATE result. "
+        "Recalls, alignment and pointing in %; means over seeds, ± half the 95 % interval (Student's t) where several."
+    )
+    told: dict[str, list[str]] = {}
+    for name, records in found.items():
+        for record in records:
+            words = ", ".join(f"{key} {value}" for key, value in record.conditions.items())
+            told.setdefault(words, []).append(f"{name} ({record.seed})")
+    for words, runs in told.items():
+        yield ""
+        yield f"- {words}: {', '.join(runs)}."
+
+
+def _table(found: Found, columns: Mapping[str, str]) -> Iterator[str]:
+    yield "| variant | seeds | minutes | " + " | ".join(columns) + " |"
+    yield "|---" * (len(columns) + 3) + "|"
+    for name, records in found.items():
+        cells = [show(*interval([record.figures[key] for record in records])) for key in columns.values()]
+        minutes = statistics.fmean(record.minutes for record in records)
+        yield f"| {name} | {len(records)} | {minutes:.1f} | {' | '.join(cells)} |"
+
+
+def _by_finding(found: Found) -> Iterator[str]:
+    shown: Mapping[str, Sequence[Record]] = {name: found[name] for name in (FULL, PLAIN) if name in found}
+    yield "Zero-shot AUROC."
+    yield ""
+    yield "| finding | " + " | ".join(shown) + " |"
+    yield "|---" * (len(shown) + 1) + "|"
+    for finding in next((records[0].auroc for records in shown.values()), {}):
+        cells = [show(*interval([record.auroc[finding] for record in records])) for records in shown.values()]
+        yield f"| {finding} | {' | '.join(cells)} |"
