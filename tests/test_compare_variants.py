@@ -105,7 +105,7 @@ def test_every_variant_is_a_valid_configuration_of_its_own(parts: Any, stage: st
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_a_small_comparison_fills_the_page_and_does_nothing_twice(script: ModuleType, parts: Any, tmp_path: Path):
-    sizes = ["--patients", "60", "--slices", "30", "--test_patients", "20", "--minutes", "0.02"]
+    sizes = ["--patients", "60", "--slices", "50", "--test_patients", "20", "--minutes", "0.02"]
     command = ["--out", str(tmp_path / "out"), "--records", str(tmp_path / "records"), "--page"]
     command += [str(tmp_path / "page.md"), *sizes, "--seeds", "0", "--variants", "full", "plain CLIP"]
     script.main(command)

@@ -35,7 +35,7 @@ class Cohorts:
             "training": (self.patients, self.slices),
             "test": (self.test_patients, 0),
             "hard": (self.test_patients, 0),
-            "pace": (pace, max(16, self.slices * pace // self.patients)),
+            "pace": (pace, max(48, self.slices * pace // self.patients)),
         }
         for seed, (name, (patients, slices)) in enumerate(sizes.items(), 1):
             done = self.root / f"{name}.written"

@@ -45,7 +45,7 @@ VARIANTS = {
     "no slices": Variant("fine-tuning on volumes alone", slices=False),
     "naive accumulation": Variant(
         "two micro-batches of half the size, each with its own negatives only",
-        ("training.batch_size=8", "training.accumulation_steps=2", "training.accumulation=naive"),
+        ("training.batch_size=16", "training.accumulation_steps=2", "training.accumulation=naive"),
     ),
     "unsafe flips": Variant("scans are mirrored, words and region ids are not", ("augment.mirror_words=false",)),
     "adamw": Variant(
