@@ -15,6 +15,8 @@ from learning.variants import Variant
 ROOT = Path(__file__).parents[2]
 PRETRAIN_SHARE = 0.8
 """Of a run's minutes; the rest is fine-tuning."""
+BASE = ("augment.sentence_probability=0.2",)
+"""Settings of every run beside the demo's: thousands of patients are not learned by heart as the demo's few are."""
 PACE_PATIENTS = 640
 """Of the cohort by which a variant's time for a step is measured, with slices in the proportion of the training's."""
 
@@ -51,7 +53,8 @@ class Cohorts:
 
     def settings(self, variant: Variant, stage: str, cohort: str = "training") -> list[str]:
         """The settings of a stage of a variant on one of the cohorts."""
-        found = [f"data.ctrate_dir={self.volumes(cohort)}", f"data.cache_dir={self.root / 'cache'}", *variant.both]
+        found = [f"data.ctrate_dir={self.volumes(cohort)}", f"data.cache_dir={self.root / 'cache'}"]
+        found += variant.both
         if stage == "finetune":
             slices = str(self.root / cohort / "omniabnorm") if variant.slices else "null"
             found += [*variant.finetune, f"data.omniabnorm_dir={slices}"]
@@ -85,7 +88,7 @@ def seconds_an_epoch(variant: Variant, folder: Path, cohorts: Cohorts, more: Seq
     """Of both stages, from one epoch of the small cohort: measured once, so that a restart plans the same epochs."""
     seconds = []
     for stage in ("pretrain", "finetune"):
-        settings = [*more, *cohorts.settings(variant, stage, "pace")]
+        settings = [*BASE, *more, *cohorts.settings(variant, stage, "pace")]
         summary = train(f"configs/demo_{stage}.yaml", folder / stage, settings, 0, 1)
         share = cohorts.patients / min(cohorts.patients, PACE_PATIENTS)
         seconds.append(summary["step_seconds"] * share)
@@ -124,7 +127,7 @@ def run(
     epochs = [max(1, round(60 * minutes * share / each)) for share, each in zip(shares, paces, strict=True)]
     seconds, start = 0.0, []
     for stage, count in zip(("pretrain", "finetune"), epochs, strict=True):
-        settings = [*more, *cohorts.settings(variant, stage)]
+        settings = [*BASE, *more, *cohorts.settings(variant, stage)]
         summary = train(f"configs/demo_{stage}.yaml", folder / stage, settings, seed, count, *start)
         seconds += summary["step_seconds"]
         start = ["--resume", str(folder / stage / "checkpoint_last.pth")]
