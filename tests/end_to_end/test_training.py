@@ -32,6 +32,7 @@ from vlm3d_ct.training.step import Update, backward, micro_batch
 
 NUM_EPOCHS = 4
 RUN = (
+    "training.optimizer=muon",  # AdamW: test_kill_and_resume.py
     *OVERRIDES,
     f"training.num_epochs={NUM_EPOCHS}",
     "training.batch_size=3",

@@ -172,9 +172,11 @@ def state(model: nn.Module, objective: ContrastiveObjective) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-@pytest.mark.parametrize("accumulation", [1, 2])
-def test_a_volume_with_a_nan_is_skipped_and_leaves_the_weights_as_they_were(precision: str, accumulation: int):
-    config = tiny_config(f"training.precision={precision}")
+@pytest.mark.parametrize(("accumulation", "optimizer"), [(1, "adamw"), (2, "adamw"), (1, "muon")])
+def test_a_volume_with_a_nan_is_skipped_and_leaves_the_weights_as_they_were(
+    precision: str, accumulation: int, optimizer: str
+):
+    config = tiny_config(f"training.precision={precision}", f"training.optimizer={optimizer}")
     model, objective = setup(config)
     update = make_update(config, model, objective)
     sizes = (4 // accumulation,) * accumulation
