@@ -138,15 +138,25 @@ class Labelled:
         return ((voxels - centre + width / 2) / width).clamp(0, 1), self.masks[rows][:, None]
 
 
-def learn_labels(train: Labelled, test: Labelled, config: Config, minutes: float) -> tuple[int, list[float]]:
-    """Steps that were taken, and the AUROC of each finding in the test folder."""
+def learn_labels(
+    train: Labelled, test: Labelled, config: Config, minutes: float, steps: int | None = None
+) -> tuple[int, list[float]]:
+    """Steps that were taken, and the AUROC of each finding in the test folder.
+
+    Args:
+        train: what is learned from.
+        test: what is predicted.
+        config: of the encoder and its optimizer.
+        minutes: of learning.
+        steps: of learning, in place of the minutes: the same work on every machine.
+    """
     torch.manual_seed(0)
     encoder = build_vision_encoder(config)
     head = nn.Linear(config.model.embed_dim, train.labels.shape[1])
     optimizer = build_optimizer((encoder, head), config.training)
     parameters = [*encoder.parameters(), *head.parameters()]
     start, step = time.monotonic(), 0
-    while (done := (time.monotonic() - start) / (60 * minutes)) < 1:
+    while (done := step / steps if steps else (time.monotonic() - start) / (60 * minutes)) < 1:
         rows = torch.randint(len(train.labels), (config.training.batch_size,))
         for group in optimizer.param_groups:
             group["lr"] = config.training.lr * min(1, step / 100) * (1 + math.cos(math.pi * done)) / 2
@@ -169,6 +179,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cohorts", type=Path, default=Path("benchmark_out/cohorts"))
     parser.add_argument("--minutes", type=float, default=3.0)
+    parser.add_argument("--steps", type=int, help="in place of --minutes: the same work on every machine")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parsed = parser.parse_args()
     train, test = (parsed.cohorts / name / "ct_rate" for name in ("training", "test"))
@@ -177,8 +188,9 @@ def main() -> None:
             print(f"perfect vision: {name} {100 * value:.1f} %")
     changes = [f"data.ctrate_dir={train}", f"data.cache_dir={parsed.cohorts / 'cache'}", *parsed.set]
     config = load_config(ROOT / "configs" / "demo_pretrain.yaml", changes)
-    steps, found = learn_labels(Labelled(train, config), Labelled(test, config), config, parsed.minutes)
-    print(f"labels: macro AUROC {np.mean(found):.3f} after {parsed.minutes:g} minutes, {steps} steps")
+    steps, found = learn_labels(Labelled(train, config), Labelled(test, config), config, parsed.minutes, parsed.steps)
+    spent = f"{parsed.minutes:g} minutes, {steps} steps" if parsed.steps is None else f"{steps} steps"
+    print(f"labels: macro AUROC {np.mean(found):.3f} after {spent}")
 
 
 if __name__ == "__main__":

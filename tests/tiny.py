@@ -122,11 +122,16 @@ def write_checkpoint(path: Path, config: Config, /, **changes: Any) -> VisionLan
 
 def rows_of(pairs: MicroBatch, start: int, end: int, seed: int) -> MicroBatch:
     """The pairs ``start``..``end - 1`` as a micro-batch of their own."""
+    return chosen_of(pairs, list(range(start, end)), seed)
+
+
+def chosen_of(pairs: MicroBatch, rows: list[int], seed: int) -> MicroBatch:
+    """These pairs as a micro-batch of their own."""
     inputs = pairs.model_input
     values = {field.name: getattr(inputs, field.name) for field in fields(inputs)}
-    cut = {name: value[start:end] for name, value in values.items() if isinstance(value, Tensor)}
+    cut = {name: value[rows] for name, value in values.items() if isinstance(value, Tensor)}
     return MicroBatch(
         model_input=replace(inputs, **cut),
-        targets=Targets(*(tensor[start:end] for tensor in pairs.targets.tensors())),
+        targets=Targets(*(tensor[rows] for tensor in pairs.targets.tensors())),
         seed=seed,
     )

@@ -31,13 +31,13 @@ def goals(found: Found) -> Iterator[tuple[str, str, str]]:
     yield _judge("region alignment, true masks, at least 80 %", found, "alignment, true masks", lambda v: v >= 80)
     for name, least in (("R@5", 15.0), ("AUROC", 0.05)):
         yield _against_plain(found, name, least)
-    changes = (
-        ("R@5 lost without masks at most 5 points", " without masks", lambda change: -change <= 5),
-        ("R@5 lost on the hard set at most 15 points", " hard", lambda change: -change <= 15),
-        ("R@5 won by fine-tuning at least 5 points", " before fine-tuning", lambda change: -change >= 5),
+    differences = (
+        ("R@5 lost without masks at most 5 points", " without masks", lambda lost: lost <= 5),
+        ("R@5 lost on the hard set at most 15 points", " hard", lambda lost: lost <= 15),
+        ("R@5 won by fine-tuning at least 5 points", " before fine-tuning", lambda won: won >= 5),
     )
-    for what, suffix, holds in changes:
-        yield _change(what, found, suffix, holds)
+    for what, suffix, holds in differences:
+        yield _difference(what, found, suffix, holds)
 
 
 def mean_recall(record: Record, suffix: str = "") -> float:
@@ -53,12 +53,12 @@ def _judge(what: str, found: Found, name: str, holds: Callable[[float], bool]) -
     return what, show(mean, half), "reached" if holds(mean) else "missed"
 
 
-def _change(what: str, found: Found, suffix: str, holds: Callable[[float], bool]) -> tuple[str, str, str]:
-    """Of R@5 from the finished model's with masks on the easy set."""
-    changes = [mean_recall(record, suffix) - mean_recall(record) for record in found.get(FULL, ())]
-    if not changes:
+def _difference(what: str, found: Found, suffix: str, holds: Callable[[float], bool]) -> tuple[str, str, str]:
+    """How far R@5 of the finished model, with masks and on the easy set, lies above another one."""
+    differences = [mean_recall(record) - mean_recall(record, suffix) for record in found.get(FULL, ())]
+    if not differences:
         return what, "", "not measured"
-    mean, half = interval(changes)
+    mean, half = interval(differences)
     return what, f"{mean:+.1f}" + ("" if half != half else f" ± {half:.1f}"), "reached" if holds(mean) else "missed"
 
 
@@ -73,7 +73,7 @@ def _against_plain(found: Found, name: str, least: float) -> tuple[str, str, str
     if full - plain < least:
         return what, shown, "missed"
     if full_half != full_half or plain_half != plain_half:
-        return what, shown, "reached in one seed; intervals not measured"
+        return what, shown, "not measured: a single seed has no interval"
     return what, shown, "reached" if full - full_half > plain + plain_half else "missed: the intervals overlap"
 
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from learning.goals import Found, goals, interval, show
-from learning.records import RECALLS, WAYS, Record
+from learning.records import RECALLS, WAYS, Record, common_findings
+from learning.runs import BASE
 from learning.variants import FULL, PLAIN, VARIANTS
 
 TABLES: Mapping[str, Mapping[str, str]] = {
@@ -68,6 +69,7 @@ def _conditions(found: Found) -> Iterator[str]:
         "`python benchmarks/compare_variants.py`. Nothing here is about patients, nothing is a CT-RATE result. "
         "Recalls, alignment and pointing in %; means over seeds, ± half the 95 % interval (Student's t) where several."
     )
+    yield f"Settings: `configs/demo_pretrain.yaml`, then `configs/demo_finetune.yaml`, with `{' '.join(BASE)}`."
     told: dict[str, list[str]] = {}
     for name, records in found.items():
         for record in records:
@@ -93,6 +95,6 @@ def _by_finding(found: Found) -> Iterator[str]:
     yield ""
     yield "| finding | " + " | ".join(shown) + " |"
     yield "|---" * (len(shown) + 1) + "|"
-    for finding in next((records[0].auroc for records in shown.values()), {}):
+    for finding in common_findings(record for records in shown.values() for record in records):
         cells = [show(*interval([record.auroc[finding] for record in records])) for records in shown.values()]
         yield f"| {finding} | {' | '.join(cells)} |"

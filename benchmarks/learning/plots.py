@@ -8,20 +8,19 @@ from pathlib import Path
 from matplotlib.axes import Axes
 
 from learning.goals import Found, interval, mean_recall
-from learning.records import LEAST_AUROC
+from learning.records import LEAST_AUROC, common_findings
 from learning.variants import FULL, PLAIN, VARIANTS
 from vlm3d_ct.pages.style import BLUE, GREY, colour, finish, new_figure
 
 ROW_INCHES, ROOM_INCHES = 0.26, 0.9
 
 
-def draw(found: Found, folder: Path, chance: float) -> list[tuple[str, str]]:
+def draw(found: Found, folder: Path) -> list[tuple[str, str]]:
     """Draw both into ``folder``; returns what each shows and its name.
 
     Args:
         found: the records by variant.
         folder: for the pictures.
-        chance: of R@5, in percent.
     """
     folder.mkdir(parents=True, exist_ok=True)
     names = [name for name in VARIANTS if found.get(name)]
@@ -29,8 +28,9 @@ def draw(found: Found, folder: Path, chance: float) -> list[tuple[str, str]]:
     aurocs = {name: [record.figures["AUROC"] for record in found[name]] for name in names}
     figure = new_figure(8.4, ROOM_INCHES + ROW_INCHES * len(names))
     left, right = figure.subplots(1, 2, sharey=True)
-    _points(left, recalls, "R@5, mean of both ways (%)", chance)
-    _points(right, aurocs, "zero-shot macro AUROC", 0.5)
+    pools = {int(record.conditions["test patients"]) for name in names for record in found[name]}
+    _points(left, recalls, "R@5, mean of both ways (%); dashed: chance", [500 / size for size in sorted(pools)])
+    _points(right, aurocs, "zero-shot macro AUROC; dashed: chance", [0.5])
     figure.savefig(folder / "benchmark_variants.png", metadata={"Software": None})
     _draw_findings(found, folder / "benchmark_findings.png")
     return [
@@ -39,15 +39,16 @@ def draw(found: Found, folder: Path, chance: float) -> list[tuple[str, str]]:
     ]
 
 
-def _points(axes: Axes, values: Mapping[str, Sequence[float]], label: str, chance: float) -> None:
-    """A row a variant: its seeds as points, its mean with its interval; chance as a dashed line."""
+def _points(axes: Axes, values: Mapping[str, Sequence[float]], label: str, chances: Sequence[float]) -> None:
+    """A row a variant: its seeds as points, its mean with its interval; chance as a dashed line, one a pool."""
     for row, seeds in enumerate(values.values()):
         mean, half = interval(seeds)
         if half == half:
             axes.hlines(row, mean - half, mean + half, color=BLUE, linewidth=1.6, alpha=0.5)
         axes.plot(seeds, [row] * len(seeds), "o", color=BLUE, markersize=4)
         axes.plot([mean], [row], "|", color=BLUE, markersize=10)
-    axes.axvline(chance, color=GREY, linestyle="--", linewidth=1)
+    for chance in chances:
+        axes.axvline(chance, color=GREY, linestyle="--", linewidth=1)
     axes.set_yticks(range(len(values)), list(values))
     axes.set_ylim(len(values) - 0.4, -0.6)
     axes.set_xlabel(label)
@@ -56,7 +57,7 @@ def _points(axes: Axes, values: Mapping[str, Sequence[float]], label: str, chanc
 
 def _draw_findings(found: Found, path: Path) -> None:
     shown = {name: found[name] for name in (FULL, PLAIN) if found.get(name)}
-    findings = list(next((records[0].auroc for records in shown.values()), {}))
+    findings = common_findings(record for records in shown.values() for record in records)
     figure = new_figure(8.4, ROOM_INCHES + ROW_INCHES * max(1, len(findings)))
     axes = figure.subplots()
     for number, (name, records) in enumerate(shown.items()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,12 @@ def save(record: Record, folder: Path) -> None:
     path_of(folder, record.variant, record.seed).write_text(content, encoding="utf-8")
 
 
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What differs between two conditions, in words; empty where nothing does."""
+    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    return ", ".join(f"{name} {before.get(name)} then, {now.get(name)} now" for name in names)
+
+
 def load(folder: Path, variant: str) -> list[Record]:
     """The records of a variant, by seed."""
     stem = path_of(folder, variant, 0).stem.removesuffix("0")
@@ -85,6 +92,13 @@ def read_figures(folder: Path) -> dict[str, float]:
 
 
 def read_auroc(folder: Path) -> dict[str, float]:
-    """The zero-shot AUROC of each finding."""
+    """The zero-shot AUROC of each finding that some patients of the test have and some have not."""
     classes = read_json(folder / "zero-shot_finetune_test" / "results.json")["classes"]["ensemble"]
-    return {name: float(scores["auroc"]["estimate"]) for name, scores in classes.items()}
+    found = {name: scores["auroc"]["estimate"] for name, scores in classes.items()}
+    return {name: float(estimate) for name, estimate in found.items() if estimate is not None}
+
+
+def common_findings(records: Iterable[Record]) -> list[str]:
+    """The findings that all of these have an AUROC of, in the order of the first."""
+    seen = [record.auroc for record in records]
+    return [name for name in (seen[0] if seen else ()) if all(name in auroc for auroc in seen)]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from learning.variants import Variant
+from vlm3d_ct.config import load_config
 
 ROOT = Path(__file__).parents[2]
 PRETRAIN_SHARE = 0.8
@@ -41,24 +42,52 @@ class Cohorts:
         }
         for seed, (name, (patients, slices)) in enumerate(sizes.items(), 1):
             done = self.root / f"{name}.written"
-            if not done.exists():
+            if done.exists():
+                self._check(name, patients, slices)
+            else:
                 more = ["--hard"] if name == "hard" else []
                 counts = ["--patients", str(patients), "--slices", str(slices), "--seed", str(seed), *more]
                 command("phantom", str(self.root / name), *counts)
                 done.touch()
 
+    def _check(self, name: str, patients: int, slices: int) -> None:
+        there = read_json(self.root / name / "phantom.json")
+        if (there["patients"], there["slices"]) != (patients, slices):
+            raise ValueError(
+                f"{self.root / name}: holds {there['patients']} patients and {there['slices']} slices, wanted are "
+                f"{patients} and {slices}. Give another --out, or the --patients, --slices and --test_patients of then."
+            )
+
     def volumes(self, name: str) -> Path:
         """The folder of volumes of one of the cohorts."""
         return self.root / name / "ct_rate"
 
-    def settings(self, variant: Variant, stage: str, cohort: str = "training") -> list[str]:
-        """The settings of a stage of a variant on one of the cohorts."""
-        found = [f"data.ctrate_dir={self.volumes(cohort)}", f"data.cache_dir={self.root / 'cache'}"]
+    def settings(self, variant: Variant, stage: str, more: Sequence[str], cohort: str = "training") -> list[str]:
+        """The settings of a stage of a variant on one of the cohorts; its own come after ``more``."""
+        found = [*BASE, *more, f"data.ctrate_dir={self.volumes(cohort)}", f"data.cache_dir={self.root / 'cache'}"]
         found += variant.both
         if stage == "finetune":
             slices = str(self.root / cohort / "omniabnorm") if variant.slices else "null"
             found += [*variant.finetune, f"data.omniabnorm_dir={slices}"]
-        return found
+        return found + split_step(stage, found, variant.micro_batches)
+
+
+def split_step(stage: str, settings: Sequence[str], micro_batches: int) -> list[str]:
+    """What splits the pairs of a stage's step into so many micro-batches; nothing for one.
+
+    Raises:
+        ValueError: the pairs cannot be split evenly.
+    """
+    if micro_batches == 1:
+        return []
+    training = load_config(ROOT / f"configs/demo_{stage}.yaml", settings).training
+    pairs = training.batch_size * training.accumulation_steps
+    if pairs % micro_batches:
+        raise ValueError(
+            f"training.batch_size={training.batch_size} x training.accumulation_steps={training.accumulation_steps}: "
+            f"{pairs} pairs of {stage} cannot be split into {micro_batches} micro-batches. Set a multiple of it."
+        )
+    return [f"training.batch_size={pairs // micro_batches}", f"training.accumulation_steps={micro_batches}"]
 
 
 def command(*arguments: str) -> None:
@@ -88,11 +117,23 @@ def seconds_an_epoch(variant: Variant, folder: Path, cohorts: Cohorts, more: Seq
     """Of both stages, from one epoch of the small cohort: measured once, so that a restart plans the same epochs."""
     seconds = []
     for stage in ("pretrain", "finetune"):
-        settings = [*BASE, *more, *cohorts.settings(variant, stage, "pace")]
+        settings = cohorts.settings(variant, stage, more, "pace")
         summary = train(f"configs/demo_{stage}.yaml", folder / stage, settings, 0, 1)
         share = cohorts.patients / min(cohorts.patients, PACE_PATIENTS)
         seconds.append(summary["step_seconds"] * share)
     return seconds
+
+
+def plan_epochs(minutes: float, paces: Sequence[float]) -> list[int]:
+    """Epochs of both stages, at least one each. Whole epochs do not add up: fine-tuning takes what is left.
+
+    Args:
+        minutes: that both stages take together.
+        paces: seconds an epoch of each stage takes.
+    """
+    pretrain, finetune = paces
+    first = max(1, round(60 * minutes * PRETRAIN_SHARE / pretrain))
+    return [first, max(1, round((60 * minutes - first * pretrain) / finetune))]
 
 
 def run(
@@ -117,17 +158,19 @@ def run(
 
     Returns:
         ``minutes`` within steps and ``epochs`` of both stages.
+
+    Raises:
+        ValueError: the folder holds a run that was asked for otherwise.
     """
+    _claim(folder, {"minutes": minutes, "settings": list(more)})
     result = folder / "run.json"
     if result.exists():
         found: dict[str, Any] = read_json(result)
         return found
-    shares = (PRETRAIN_SHARE, 1 - PRETRAIN_SHARE)
-    paces = seconds_an_epoch(variant, pace, cohorts, more)
-    epochs = [max(1, round(60 * minutes * share / each)) for share, each in zip(shares, paces, strict=True)]
+    epochs = plan_epochs(minutes, seconds_an_epoch(variant, pace, cohorts, more))
     seconds, start = 0.0, []
     for stage, count in zip(("pretrain", "finetune"), epochs, strict=True):
-        settings = [*BASE, *more, *cohorts.settings(variant, stage)]
+        settings = cohorts.settings(variant, stage, more)
         summary = train(f"configs/demo_{stage}.yaml", folder / stage, settings, seed, count, *start)
         seconds += summary["step_seconds"]
         start = ["--resume", str(folder / stage / "checkpoint_last.pth")]
@@ -140,6 +183,16 @@ def run(
     found = {"minutes": seconds / 60, "epochs": epochs}
     result.write_text(json.dumps(found), encoding="utf-8")
     return found
+
+
+def _claim(folder: Path, asked: dict[str, Any]) -> None:
+    """Note what a folder's run is asked for; finished stages of another one must not become part of it."""
+    note = folder / "asked.json"
+    if not note.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        note.write_text(json.dumps(asked), encoding="utf-8")
+    if (before := read_json(note)) != asked:
+        raise ValueError(f"{folder}: was begun with {before}, asked for is {asked}. Give another --out.")
 
 
 def evaluate(kind: str, folder: Path, what: str, cohorts: Cohorts, *more: str) -> None:

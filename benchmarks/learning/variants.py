@@ -17,6 +17,7 @@ class Variant:
         finetune: settings of the second stage, beside.
         slices: whether the second stage sees 2D slices.
         takes_long: whether it gets the time of the two that are compared in the end, or the ablations'.
+        micro_batches: that a step's pairs are split into.
     """
 
     about: str
@@ -24,6 +25,7 @@ class Variant:
     finetune: tuple[str, ...] = REASONING
     slices: bool = True
     takes_long: bool = False
+    micro_batches: int = 1
 
 
 NO_REGIONS = ("objective.region_weight=0", "objective.occupancy_weight=0", "model.mask_dropout=1")
@@ -45,7 +47,8 @@ VARIANTS = {
     "no slices": Variant("fine-tuning on volumes alone", slices=False),
     "naive accumulation": Variant(
         "two micro-batches of half the size, each with its own negatives only",
-        ("training.batch_size=16", "training.accumulation_steps=2", "training.accumulation=naive"),
+        ("training.accumulation=naive",),
+        micro_batches=2,
     ),
     "unsafe flips": Variant("scans are mirrored, words and region ids are not", ("augment.mirror_words=false",)),
     "adamw": Variant(

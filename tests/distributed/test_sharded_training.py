@@ -50,6 +50,7 @@ class Scenario:
 SCENARIOS = {
     "plain": Scenario(),
     "accumulated": Scenario(accumulation=2),
+    "accumulated naively": Scenario(("training.accumulation=naive",), accumulation=2),
     "recomputed, volumes and slices in turn": Scenario(
         ("training.gradient_checkpointing=true", "text.gradient_checkpointing=true"), 2, (False, True)
     ),
@@ -88,7 +89,10 @@ class Run:
         pairs = random_pairs(self.config, 8, seed=number, slices=self.scenario.slices[number])
         size = 4 // self.scenario.accumulation
         own = [rows_of(pairs, start, start + size, seed=0) for start in range(4 * rank, 4 * rank + 4, size)]
-        losses = backward(self.model, self.objective, own, precision=self.config.training.precision)
+        training = self.config.training
+        losses = backward(
+            self.model, self.objective, own, accumulation=training.accumulation, precision=training.precision
+        )
         assert self.objective.logit_scale.grad is not None
         self.objective.logit_scale.grad = sum_over_ranks(self.objective.logit_scale.grad) / world_size()
         gradients = {name: in_full(p.grad).clone() for name, p in self.built.model.named_parameters()}

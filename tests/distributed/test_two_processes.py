@@ -13,7 +13,7 @@ import torch
 import torch.multiprocessing
 from torch import Tensor, nn
 
-from tiny import NO_DROPOUT, random_pairs, rows_of, tiny_config, tiny_model
+from tiny import NO_DROPOUT, chosen_of, random_pairs, rows_of, tiny_config, tiny_model
 from vlm3d_ct.distributed import any_rank, gather, gather_objects, process_group, replicate, sum_over_ranks, world_size
 from vlm3d_ct.objectives import ContrastiveObjective
 from vlm3d_ct.training.keeper import Keeper
@@ -43,6 +43,7 @@ GLOBAL_ONLY = ("objective.region_weight=0", "objective.occupancy_weight=0")
 REGION_ONLY = ("objective.global_weight=0", "objective.occupancy_weight=0")
 REASONING = ("objective.reasoning_weight=0.5",)
 REASONING_ONLY = (*REASONING, *GLOBAL_ONLY, "objective.global_weight=0")
+NAIVE = ("training.accumulation=naive",)
 UNEVEN = (True, True, True, True, False, False, False, True)
 SCENARIOS = {
     "global loss": Scenario(GLOBAL_ONLY),
@@ -50,6 +51,7 @@ SCENARIOS = {
     "all losses, masks missing on one rank": Scenario(masks=UNEVEN),
     "no mask at all on one rank": Scenario(masks=(True,) * 4 + (False,) * 4),
     "accumulated": Scenario(accumulation=2, masks=UNEVEN),
+    "accumulated naively": Scenario(NAIVE, accumulation=2, masks=UNEVEN),
     "accumulated and recomputed": Scenario(("training.gradient_checkpointing=true",), accumulation=4),
     "single steps": Scenario(REASONING, masks=UNEVEN),
     "single steps alone, accumulated": Scenario((*REASONING_ONLY, "model.depth=6"), accumulation=2),
@@ -84,10 +86,16 @@ def take_step(scenario: Scenario, rank: int, ranks: int) -> tuple[dict[str, Tens
     size = 4 // scenario.accumulation if ranks > 1 or scenario.dropout else share
     starts = range(rank * share, (rank + 1) * share, size)
     micro_batches = [rows_of(pairs, start, start + size, seed=start // size) for start in starts]
-    backward(model, objective, micro_batches)
+    accumulation, size = config.training.accumulation, 4 // scenario.accumulation
+    if accumulation == "naive" and ranks == 1:  # what both ranks contrast at a time, as one micro-batch
+        firsts = [list(range(start, start + size)) for start in range(0, 4, size)]
+        micro_batches = [chosen_of(pairs, [*rows, *(row + 4 for row in rows)], seed=0) for rows in firsts]
+    backward(model, objective, micro_batches, accumulation=accumulation)
     for parameter in (*module.parameters(), *objective.parameters()):
         parameter.grad = None
-    losses = backward(model, objective, micro_batches)  # refused if a parameter took no part in the first step
+    losses = backward(
+        model, objective, micro_batches, accumulation=accumulation
+    )  # refused if a parameter took no part in the first step
     assert objective.logit_scale.grad is not None
     gradients = {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
     gradients["temperature"] = sum_over_ranks(objective.logit_scale.grad) / world_size()

@@ -10,6 +10,7 @@ from commands import PROGRAM, ROOT, TRAIN, as_flags, run
 from tiny import OVERRIDES, tiny_config, write_checkpoint
 from vlm3d_ct.cli.main import run as main
 from vlm3d_ct.data.cohort import find_cohort, prepare_cohort
+from vlm3d_ct.data.dataset import open_cache
 
 COMMANDS = [
     [],
@@ -144,7 +145,7 @@ def test_inspect_says_what_a_file_is(
     assert "weight_decay: 0.05" in said
     prepare_cohort(find_cohort(config), config, workers=0)
     capsys.readouterr()
-    said = inspect(next((phantom_cohort / "cache").rglob("train_1_a_1.ct")))
+    said = inspect(open_cache(config).path("train_1_a_1", "volume"))
     for part in ("prepared case", "shape: (8, 32, 32)", "dtype: int16", "kind: volume", "fingerprint: "):
         assert part in said
     said = inspect(phantom_cohort / "ct_rate" / "volumes" / "train_1_a_1.nii.gz")

@@ -408,4 +408,5 @@ def test_retrieval_without_the_masks_is_another_result_and_says_so(
         found[masks] = json.loads((out / "results.json").read_text())
         assert (out / ("embeddings.npz" if masks == "true" else f"embeddings_{masks}.npz")).is_file()
     assert "withheld" in found["predicted"]["provenance"]["masks"]
+    assert found["predicted"]["provenance"]["masks"] in (tmp_path / "predicted" / "report.html").read_text()
     assert len({json.dumps(result["embedding_health"]) for result in found.values()}) == 3

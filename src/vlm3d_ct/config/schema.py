@@ -155,13 +155,13 @@ class TrainingConfig:
     batch_size: Positive = 8
     """Pairs per rank and micro-batch."""
     accumulation_steps: Positive = 2
-    """Micro-batches per step; all of them are negatives of each other."""
+    """Micro-batches per step."""
     accumulation: Literal["exact", "naive"] = "exact"
-    """``exact``: the gradient of one large batch. ``naive``: the mean of the micro-batches' own gradients, each with
-    its own negatives only; for comparisons, as scripts often do it."""
+    """``exact``: the gradient of one large batch, all its pairs negatives. ``naive``: the mean of the gradients of the
+    micro-batches, each with its own negatives only; for comparisons, as scripts often do it."""
     optimizer: Literal["adamw", "muon"] = "adamw"
     """``adamw``: the plan's. ``muon``: Muon for the matrices of both encoders' blocks and AdamW for all else, at one
-    rate; learns much sooner from scratch (docs/benchmark.md)."""
+    rate; small encoders learned much sooner from scratch (docs/log.md)."""
     lr: Annotated[float, Field(gt=0)] = 1e-4
     min_lr: Annotated[float, Field(ge=0)] = 1e-6
     warmup_epochs: Annotated[float, Field(ge=0)] = 5.0

@@ -92,9 +92,9 @@ def _flip(
     voxels = voxels.index_copy(0, rows, voxels[rows].flip(-1))
     if labels is not None:
         mirrored = labels[rows].flip(-1)
-        if changes[int(rows[0])].mirror_words:  # one setting for the whole run
-            mirrored = torch.from_numpy(table.mirror_lookup()).to(labels.device)[mirrored.int()]
-        labels = labels.index_copy(0, rows, mirrored)
+        swapped = torch.from_numpy(table.mirror_lookup()).to(labels.device)[mirrored.int()]
+        swaps = torch.tensor([change.mirror_words for change in changes if change.flip], device=labels.device)
+        labels = labels.index_copy(0, rows, torch.where(swaps[:, None, None, None], swapped, mirrored))
     return voxels, labels
 
 

@@ -54,9 +54,10 @@ def announce(
     shared = f"; {training.strategy} over {ranks} ranks" if ranks > 1 else ""
     say(f"parameters: {listed}, and the temperature; precision {training.precision}; device {device}{shared}")
     pairs = training.batch_size * training.accumulation_steps * ranks
+    contrasted = pairs if training.accumulation == "exact" else training.batch_size * ranks
     say(
         f"{ranks} rank{'s' * (ranks > 1)} x {training.batch_size} pairs x {training.accumulation_steps} accumulated = "
-        f"{pairs} contrastive pairs per step, {pairs - 1} negatives for each"
+        f"{pairs} contrastive pairs per step, {contrasted - 1} negatives for each"
     )
     total = steps_per_epoch * training.num_epochs
     say(f"{steps_per_epoch} steps per epoch x {training.num_epochs} epochs = {total} steps")

@@ -38,7 +38,7 @@ HARMLESS = {
 }
 """Settings that may differ when a run is continued: none of them moves a weight (the cases themselves are compared)."""
 ONE_STEP = {"training.batch_size", "training.accumulation_steps"}
-"""May differ, too, as long as a step holds as many pairs (another number of ranks, say)."""
+"""May differ, too, as long as a step holds as many pairs (another number of ranks, say) and contrasts all of them."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,8 @@ def check_same_run(
     if unknown := sorted(allowed - now.keys()):
         raise ConfigError(f"--allow_changes {','.join(unknown)}: no such setting. Write it like training.lr.")
     changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
-    free = HARMLESS | ONE_STEP | allowed
+    whole_step = ONE_STEP if config.training.accumulation == "exact" else set[str]()
+    free = HARMLESS | whole_step | allowed
     differing = [f"{k}: {before.get(k)} then, {now.get(k)} now" for k in changed if k not in free]
     if start.content["step_batch"] != step_batch:
         differing.append(f"pairs per step: {start.content['step_batch']} then, {step_batch} now")
@@ -146,7 +147,7 @@ def check_same_run(
             "change from here on can be named with --allow_changes."
         )
     for key in changed:
-        asked = "" if key in HARMLESS | ONE_STEP else " (as asked for: from here on this is another run)"
+        asked = "" if key in HARMLESS | whole_step else " (as asked for: from here on this is another run)"
         say(f"differs from the checkpoint: {key}: {before.get(key)} then, {now.get(key)} now{asked}")
 
 

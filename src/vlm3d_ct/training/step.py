@@ -126,7 +126,7 @@ def _backward_each(
     loss_scale: float | Tensor,
 ) -> StepLosses:
     """The mean of the micro-batches' own gradients: negatives are those of the same micro-batch, on all ranks."""
-    found, occupancy_total = [], torch.zeros(())
+    found, occupancy_sums = [], []
     for i, micro in enumerate(micro_batches):
         with _in_sync(model, last=i == len(micro_batches) - 1):
             embedded, occupancy_sum = embed(model, micro, precision)
@@ -135,9 +135,9 @@ def _backward_each(
             mean = losses.total / len(micro_batches)
             ((mean + occupancy_factor * occupancy_sum) * loss_scale).backward()
         found.append(torch.stack(list(vars(losses).values())).detach())
-        occupancy_total = occupancy_total.to(occupancy_sum.device) + occupancy_sum.detach()
+        occupancy_sums.append(occupancy_sum.detach())
     means = Losses(*torch.stack(found).mean(0))
-    return _report(means, occupancy_total, num_masks, objective)
+    return _report(means, torch.stack(occupancy_sums).sum(), num_masks, objective)
 
 
 def _in_sync(model: nn.Module, *, last: bool) -> AbstractContextManager[None]:

@@ -58,5 +58,6 @@ def test_recomputing_and_accumulating_cost_a_forward_pass_each():
     both = ("training.gradient_checkpointing=true", "text.gradient_checkpointing=true")
     assert passes(plain) == 3.0
     assert passes(plain, "training.accumulation_steps=2") == 4.0
+    assert passes(plain, "training.accumulation_steps=2", "training.accumulation=naive") == 3.0
     assert passes(*both) == 4.0
     assert passes(*both, "training.accumulation_steps=4") == 5.0

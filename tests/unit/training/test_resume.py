@@ -114,11 +114,27 @@ def test_settings_that_move_no_weight_may_change_and_are_named(capsys: pytest.Ca
 def test_a_setting_that_is_newer_than_the_checkpoint_counts_as_its_default(capsys: pytest.CaptureFixture[str]):
     before = start_of(PRETRAIN)
     assert before.content is not None
-    del before.content["config"]["objective"]["soft_targets"], before.content["config"]["model"]["attention"]
+    newer = {
+        "objective.soft_targets=false": "True then, False now",
+        "model.attention=dense": "slice_region then, dense now",
+        "training.accumulation=naive": "exact then, naive now",
+        "augment.mirror_words=false": "True then, False now",
+    }
+    for setting in newer:
+        section, _, name = setting.partition("=")[0].partition(".")
+        del before.content["config"][section][name]
     check_same_run(before, PRETRAIN, "abc", step_batch=8)
     assert "differs" not in capsys.readouterr().out
-    with pytest.raises(ConfigError, match=r"model\.attention: slice_region then, dense now"):
-        check_same_run(before, tiny_config("model.attention=dense", stage="pretrain"), "abc", step_batch=8)
+    for setting, difference in newer.items():
+        with pytest.raises(ConfigError, match=f"{setting.partition('=')[0]}: {difference}"):
+            check_same_run(before, tiny_config(setting, stage="pretrain"), "abc", step_batch=8)
+
+
+def test_micro_batches_that_are_contrasted_on_their_own_keep_their_size():
+    naive = ("training.accumulation=naive", "training.batch_size=4", "training.accumulation_steps=2")
+    now = tiny_config(*naive[:1], "training.batch_size=2", "training.accumulation_steps=4")
+    with pytest.raises(ConfigError, match=r"training\.batch_size: 4 then, 2 now"):
+        check_same_run(start_of(tiny_config(*naive)), now, "abc", step_batch=8)
 
 
 def test_a_setting_may_change_when_that_is_asked_for(capsys: pytest.CaptureFixture[str]):

@@ -112,6 +112,27 @@ def test_a_run_validates_saves_and_records_when_it_should(
     assert f"best score 0.700: {out}/{names[0]}" in said
 
 
+def test_a_run_contrasts_its_micro_batches_on_their_own_and_flips_scans_alone_when_it_is_told_to(
+    phantom_data: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    parts = (
+        "training.batch_size=3",
+        "training.accumulation_steps=2",
+        "training.num_epochs=1",
+        "training.log_interval=1",
+    )
+    losses = {}
+    for change in ("training.accumulation=exact", "training.accumulation=naive", "augment.mirror_words=false"):
+        train(config_of(phantom_data, *parts, change), tmp_path / change, None, Scores(0.5))
+        losses[change] = records(tmp_path / change, "train")[0]["global_loss"]
+    said = capsys.readouterr().out
+    assert said.count("3 pairs x 2 accumulated = 6 contrastive pairs per step, 5 negatives for each") == 2
+    assert said.count("3 pairs x 2 accumulated = 6 contrastive pairs per step, 2 negatives for each") == 1
+    # the first step's, with the same weights: ln 3 rather than ln 6, and other words beside the flipped scans
+    assert losses["training.accumulation=naive"] < losses["training.accumulation=exact"] - 0.3
+    assert losses["augment.mirror_words=false"] != losses["training.accumulation=exact"]
+
+
 def test_a_signal_stops_the_run_after_the_step_with_a_checkpoint(phantom_data: tuple[str, ...], tmp_path: Path):
     with pytest.raises(Stopped, match=r"stopped by SIGTERM after step 10; start the same command again"):
         train(config_of(phantom_data), tmp_path / "run", None, Scores(0.5, interrupt=True))
