@@ -115,6 +115,13 @@ def _contradictions(config: Config) -> Iterator[str]:
         yield f"model.num_heads = {model.num_heads}: must divide model.embed_dim = {model.embed_dim}."
     if model.depth < LEAST_DEPTH:
         yield f"model.depth = {model.depth}: must be at least {LEAST_DEPTH}; the regions come in after the third block."
+    if model.sub_patch_size is not None:
+        for axis, length, part in zip("zyx", model.patch_size, model.sub_patch_size, strict=True):
+            if length % part:
+                yield (
+                    f"model.sub_patch_size = {list(model.sub_patch_size)}: {part} does not divide the patch's {length} "
+                    f"voxels along {axis} (model.patch_size)."
+                )
     for name, size in (("size", config.preprocess.size), ("slice_size", config.preprocess.slice_size)):
         for axis, length, patch in zip("zyx", size, model.patch_size, strict=True):
             if length % patch:

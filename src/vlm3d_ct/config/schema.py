@@ -96,6 +96,11 @@ class ModelConfig:
     num_heads: Positive = 12
     num_regions: Positive = 20
     patch_size: Shape3 = (4, 16, 16)
+    sub_patch_size: Shape3 | None = None
+    """Embeds patches in two stages: voxels (z, y, x) of the parts that one small map with GELU looks at before a second
+    map joins them; for patches that are large beside the lesions. None: one linear map, the plan's."""
+    sub_patch_channels: Positive = 32
+    """What the first stage makes of each sub-patch."""
     mlp_ratio: Annotated[float, Field(gt=0)] = 4.0
     dropout: Share = 0.1
     attn_dropout: Share = 0.1
@@ -128,6 +133,9 @@ class TextConfig:
     pooling: Literal["cls", "mean"] = "cls"
     """How tokens become one vector: BERT's pooler on the first (the plan), or the mean, from which an untrained BERT
     learns sooner."""
+    attention: Literal["text", "sentence"] = "text"
+    """What a token attends to: the whole text (the plan), or its own sentence only, so that an untrained BERT learns
+    what a "no" belongs to, and a prompt is read as the same sentence in a report is."""
 
 
 @_settings

@@ -65,7 +65,7 @@ def to_intensities(
     if batch.kind == "volume":
         low = torch.tensor([c - w / 2 - MIN_HU for c, w in windows_hu], device=values.device).view(1, -1, 1, 1, 1)
         width = torch.tensor([w for _, w in windows_hu], device=values.device).view(1, -1, 1, 1, 1)
-        intensities = ((values[:, None] - low) / width).clamp_(0.0, 1.0)
+        intensities = (values[:, None] - low).div_(width).clamp_(0.0, 1.0)
     else:
         intensities = (values[:, None] / 255.0).expand(-1, len(windows_hu), -1, -1, -1).clone()
     for i, change in enumerate(batch.changes):

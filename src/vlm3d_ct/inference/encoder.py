@@ -84,16 +84,16 @@ class Encoder:
 
     def _embed_texts(self, texts: Sequence[str]) -> Float32[np.ndarray, "n d"]:
         tokens = collate_reports([self.tokenizer.encode_text(text) for text in texts], self.tokenizer.pad_id)
-        ids, mask, types = (
+        ids, mask, types, steps = (
             torch.from_numpy(part).to(self.device)
-            for part in (tokens.input_ids, tokens.attention_mask, tokens.token_type_ids)
+            for part in (tokens.input_ids, tokens.attention_mask, tokens.token_type_ids, tokens.token_steps)
         )
         with (
             torch.inference_mode(),
             one_thread_each(self.device),
             autocast_for_inference(self.config, self.device),
         ):
-            read = self.model.text_encoder(ids, mask, types)
+            read = self.model.text_encoder(ids, mask, types, steps)
             return to_numpy(self.model.text_encoder.projection(read.pooler_output))
 
 

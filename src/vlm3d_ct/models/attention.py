@@ -22,6 +22,10 @@ SCORES_IN_MEMORY = 2**24
 """With dropout on a CPU so many scores are computed at a time; a slab of the full-size encoder has 12.8 M."""
 
 
+SHORT = 64**2
+"""Queries times keys below which plain products replace a CPU's fused kernel in half precision."""
+
+
 def attend(
     query: Float[Tensor, "b h q e"],
     key: Float[Tensor, "b h k e"],
@@ -32,6 +36,9 @@ def attend(
 ) -> Float[Tensor, "b h q e"]:
     """softmax(query key^T / sqrt(e) + bias) value, with dropout on the weights (Vaswani et al. 2017)."""
     bias = None if bias is None else bias.to(query.dtype)
+    if dropout == 0.0 and not query.is_cuda and query.dtype.itemsize == 2 and query.shape[2] * key.shape[2] < SHORT:
+        # the fused kernel's backward pass takes 2 to 15 times as long where it fills no tile (docs/log.md)
+        return _weights(query, key, bias).to(value.dtype) @ value
     if dropout == 0.0 or query.is_cuda:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout)
     # No fused CPU kernel drops weights, and PyTorch's own fall-back spends most of its time on drawing them.
@@ -53,10 +60,17 @@ def _attend_with_dropout(
     bias: Float[Tensor, "#b #h #q k"] | None,
     dropout: float,
 ) -> Float[Tensor, "b h q e"]:
-    scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
-    weights = (scores if bias is None else scores + bias).softmax(-1).to(value.dtype)
+    weights = _weights(query, key, bias).to(value.dtype)
     mixed: Tensor = (weights * _keep(weights, dropout)) @ value
     return mixed
+
+
+def _weights(
+    query: Float[Tensor, "b h q e"], key: Float[Tensor, "b h k e"], bias: Float[Tensor, "#b #h #q k"] | None
+) -> Float[Tensor, "b h q k"]:
+    scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
+    weights: Tensor = (scores if bias is None else scores + bias).softmax(-1)
+    return weights
 
 
 def _keep(weights: Tensor, dropout: float) -> Tensor:

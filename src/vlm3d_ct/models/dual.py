@@ -70,7 +70,7 @@ class VisionLanguageModel(nn.Module):
             between the given and the predicted share of each region, averaged over a case's patches.
         """
         seen: EncoderOutput = self.vision_encoder(batch.ct_volume, batch.segmentation_mask, batch.mask_given)
-        read = self.text_encoder(batch.input_ids, batch.attention_mask, batch.token_type_ids)
+        read = self.text_encoder(batch.input_ids, batch.attention_mask, batch.token_type_ids, batch.token_steps)
         representations = Representations(
             volume=self.vision_encoder.global_proj(seen.global_features),
             text=self.text_encoder.projection(read.pooler_output),

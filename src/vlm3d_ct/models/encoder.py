@@ -12,7 +12,14 @@ from torch.utils.checkpoint import checkpoint
 
 from vlm3d_ct.config import ModelConfig
 from vlm3d_ct.models.block import Axis, Block
-from vlm3d_ct.models.patches import Grid, PatchEmbedding, Positions, patch_grid, pool_occupancy
+from vlm3d_ct.models.patches import (
+    Grid,
+    PatchEmbedding,
+    Positions,
+    SubPatchEmbedding,
+    patch_grid,
+    pool_occupancy,
+)
 from vlm3d_ct.models.projection import NormalizedLinear
 
 AXES: dict[str, tuple[Axis, Axis, Axis]] = {"slice_region": ("slab", "slab", "z"), "dense": ("all", "all", "all")}
@@ -70,7 +77,7 @@ class VisionEncoder(nn.Module):
         super().__init__()
         d, grid = config.embed_dim, patch_grid(size, config.patch_size)
         self.config, self.gradient_checkpointing = config, gradient_checkpointing
-        self.patch_embedding = PatchEmbedding(config.patch_size, len(config.windows), d)
+        self.patch_embedding = _patch_embedding(config)
         self.positions = Positions(grid, d)
         self.memory = nn.Parameter(torch.empty(1 + config.num_regions, d))
         self.region_embedding = nn.Parameter(torch.empty(1 + config.num_regions, d))
@@ -178,6 +185,13 @@ class VisionEncoder(nn.Module):
         given = pool_occupancy(mask, self.config.patch_size, 1 + self.config.num_regions)
         occupancy = torch.where(used[:, None, None], given, predicted)
         return occupancy, torch.where(used[:, None], given[..., 1:].sum(1) > 0, present)
+
+
+def _patch_embedding(config: ModelConfig) -> nn.Module:
+    channels, d = len(config.windows), config.embed_dim
+    if config.sub_patch_size is None:
+        return PatchEmbedding(config.patch_size, channels, d)
+    return SubPatchEmbedding(config.patch_size, config.sub_patch_size, channels, config.sub_patch_channels, d)
 
 
 def axes_of(config: ModelConfig) -> tuple[Axis, ...]:

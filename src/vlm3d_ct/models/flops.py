@@ -23,12 +23,21 @@ def vision_flops(config: ModelConfig, size: tuple[int, int, int]) -> int:
     grid = patch_grid(size, config.patch_size)
     n, m, d = grid.z * grid.in_slab, 1 + config.num_regions, config.embed_dim
     hidden = round(d * config.mlp_ratio)
-    total = 2 * n * len(config.windows) * prod(config.patch_size) * d  # patches
+    total = 2 * n * _embedding_macs(config)
     keys_of = {"slab": grid.in_slab, "z": grid.z, "all": n}
     for keys in (keys_of[axis] for axis in axes_of(config)):
         total += 2 * (n + m) * (4 * d * d + 2 * d * hidden) + 4 * n * (keys + m) * d + 4 * m * (n + m) * d
     total += 2 * (2 * n * d * (1 + config.num_regions))  # the occupancy is predicted, then told to the patches
     return total + 2 * d * d * m  # a projection for each memory token
+
+
+def _embedding_macs(config: ModelConfig) -> int:
+    """Of one patch: one map of its voxels, or two with the channels of its sub-patches between them."""
+    voxels, d = prod(config.patch_size), config.embed_dim
+    if config.sub_patch_size is None:
+        return voxels * len(config.windows) * d
+    parts = voxels // prod(config.sub_patch_size)
+    return config.sub_patch_channels * (voxels * len(config.windows) + parts * d)
 
 
 def text_flops(config: Config, bert: Mapping[str, Any], tokens: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import NamedTuple
 
 import torch
@@ -81,6 +82,39 @@ class PatchEmbedding(nn.Module):
         """Embed every patch of a volume of intensities in [0, 1]."""
         patches = split_into_patches(volume, self.patch_size)
         embedded: Tensor = self.linear((patches - INTENSITY_MEAN) / INTENSITY_SPREAD)
+        return embedded
+
+
+class SubPatchEmbedding(nn.Module):
+    """Embedding of patches in two stages: what is small is looked for all over a patch, by the same few weights.
+
+    Every patch is cut into sub-patches; one linear map and GELU turn each into a few channels, a second map joins those
+    of all sub-patches of a patch. It is a stem of two convolutions with stride = kernel (after Xiao et al. 2021, "Early
+    convolutions help transformers see better"), which pays where a patch is large beside the lesions.
+    """
+
+    def __init__(
+        self,
+        patch_size: tuple[int, int, int],
+        sub_patch_size: tuple[int, int, int],
+        num_channels: int,
+        sub_patch_channels: int,
+        embed_dim: int,
+    ):
+        super().__init__()
+        self.patch_size, self.sub_patch_size = patch_size, sub_patch_size
+        inner = patch_grid(patch_size, sub_patch_size)
+        self.first = nn.Linear(num_channels * prod(sub_patch_size), sub_patch_channels)
+        self.second = nn.Linear(prod(inner) * sub_patch_channels, embed_dim)
+
+    def forward(self, volume: Float[Tensor, "b c z y x"]) -> Float[Tensor, "b n d"]:
+        """Embed every patch of a volume of intensities in [0, 1]."""
+        grid = patch_grid((volume.shape[2], volume.shape[3], volume.shape[4]), self.sub_patch_size)
+        parts = split_into_patches(volume, self.sub_patch_size)
+        found = F.gelu(self.first((parts - INTENSITY_MEAN) / INTENSITY_SPREAD))
+        inner = patch_grid(self.patch_size, self.sub_patch_size)
+        joined = split_into_patches(found.transpose(1, 2).unflatten(2, grid), (inner.z, inner.y, inner.x))
+        embedded: Tensor = self.second(joined)
         return embedded
 
 

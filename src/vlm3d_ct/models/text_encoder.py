@@ -26,6 +26,8 @@ class TextEncoder(nn.Module):
         bert: the text model.
         embed_dim: width of the shared space.
         pooling: ``cls`` takes BERT's own pooled output; ``mean`` the mean of the tokens, and BERT's pooler is left out.
+        attention: ``text``, a token sees the whole text; ``sentence``, it sees its sentence only and counts its place
+            from the sentence's start, so that a sentence means the same in a report and alone.
         gradient_checkpointing: recompute the BERT's layers in the backward pass.
     """
 
@@ -34,10 +36,11 @@ class TextEncoder(nn.Module):
         bert: BertModel,
         embed_dim: int,
         pooling: Literal["cls", "mean"] = "cls",
+        attention: Literal["text", "sentence"] = "text",
         gradient_checkpointing: bool = False,
     ):
         super().__init__()
-        self.bert, self.pooling = bert, pooling
+        self.bert, self.pooling, self.attention = bert, pooling, attention
         if pooling == "mean":
             bert.pooler = None  # a parameter that takes no part would stop distributed training
         if gradient_checkpointing:
@@ -54,9 +57,27 @@ class TextEncoder(nn.Module):
         input_ids: Integer[Tensor, "b t"],
         attention_mask: Integer[Tensor, "b t"],
         token_type_ids: Integer[Tensor, "b t"] | None = None,
+        token_steps: Integer[Tensor, "b t"] | None = None,
     ) -> Any:
-        """transformers' output: ``pooler_output`` (b, width; see `pooling`), ``last_hidden_state`` (b, t, width)."""
-        read = self.bert(input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
+        """transformers' output: ``pooler_output`` (b, width; see `pooling`), ``last_hidden_state`` (b, t, width).
+
+        Args:
+            input_ids: the tokens.
+            attention_mask: 1 for tokens, 0 for what fills up.
+            token_type_ids: 0 and 1 for the two parts of a pair.
+            token_steps: the sentence of each token, from 1; 0 for what belongs to none (special tokens, a question),
+                which counts as one more sentence. Only ``sentence`` attention needs it.
+
+        Raises:
+            ValueError: ``sentence`` attention without ``token_steps``.
+        """
+        seen, places = attention_mask, None
+        if self.attention == "sentence":
+            if token_steps is None:
+                raise ValueError("text.attention = sentence: token_steps must say which sentence each token is of.")
+            same = token_steps[:, :, None] == token_steps[:, None, :]
+            seen, places = (same & attention_mask[:, None].bool())[:, None], _places_in_runs(token_steps)
+        read = self.bert(input_ids=input_ids, attention_mask=seen, token_type_ids=token_type_ids, position_ids=places)
         if self.pooling == "mean":
             tokens = read.last_hidden_state
             weights = attention_mask[..., None].to(tokens.dtype)
@@ -71,6 +92,14 @@ class TextEncoder(nn.Module):
         pooled = weights @ tokens / weights.sum(-1, keepdim=True).clamp(min=1)
         projected: Tensor = self.region_projection(pooled)
         return projected
+
+
+def _places_in_runs(numbers: Integer[Tensor, "b t"]) -> Integer[Tensor, "b t"]:
+    """Place of each entry within the run of equal numbers that it belongs to, from 0."""
+    place = torch.arange(numbers.shape[1], device=numbers.device).expand_as(numbers)
+    begins = torch.ones_like(numbers, dtype=torch.bool)
+    begins[:, 1:] = numbers[:, 1:] != numbers[:, :-1]
+    return place - torch.where(begins, place, 0).cummax(1).values
 
 
 def small_bert(config: TextConfig, vocabulary_size: int, pad_id: int) -> BertModel:

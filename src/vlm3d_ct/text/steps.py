@@ -12,9 +12,10 @@ from vlm3d_ct.seeding import derive_seed
 from vlm3d_ct.text.mentions import SentenceMentions, find_mentions
 from vlm3d_ct.text.regions import RegionTable
 from vlm3d_ct.text.report import Step
+from vlm3d_ct.text.sentences import split_sentences
 
 MOST_STEPS = 24
-"""Sentences of a text that are told apart; those beyond count for the volume and region levels only."""
+"""Sentences of a text that are steps; those beyond count for the volume and region levels only."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -22,7 +23,8 @@ class EncodedSteps:
     """The sentences of a text, each a step of its reasoning.
 
     Attributes:
-        of_token: the number of the sentence that a token belongs to, from 1; 0 for none.
+        of_token: the number of the sentence that a token belongs to, from 1, those beyond the steps included; 0 for
+            none.
         regions: what each sentence names; where it names none, what its step's entities name; where those name none,
             what its findings imply.
         groups: identity of each sentence, negative where it only states normality; 0 where there is none.
@@ -64,16 +66,34 @@ def encode_steps(
     for sentence in sentences:
         start, end = sentence.span
         inside = (token_spans[:, 0] >= start) & (token_spans[:, 1] <= end)
-        if not inside.any() or number == MOST_STEPS:
+        if not inside.any():
+            continue
+        number += 1
+        of_token[inside] = number
+        if number > MOST_STEPS:
             continue
         found = sentence.named or _entity_regions(start, spans, table) or sentence.regions
-        of_token[inside] = number + 1
-        regions[number, [region - 1 for region in found]] = True
+        regions[number - 1, [region - 1 for region in found]] = True
         group = text_group(text[start:end])
-        groups[number] = -group if sentence.normal else group
-        places[number] = text_group(" ".join(map(str, sorted(found))))
-        number += 1
+        groups[number - 1] = -group if sentence.normal else group
+        places[number - 1] = text_group(" ".join(map(str, sorted(found))))
     return EncodedSteps(of_token=of_token, regions=regions, groups=groups, places=places)
+
+
+def number_sentences(text: str, token_spans: Int64[np.ndarray, "t 2"]) -> EncodedSteps:
+    """The sentences of a text whose regions nobody asks for: their tokens' numbers as `encode_steps` gives them."""
+    of_token = np.zeros(len(token_spans), np.int64)
+    number = 0
+    for start, end in split_sentences(text):
+        inside = (token_spans[:, 0] >= start) & (token_spans[:, 1] <= end)
+        number += bool(inside.any())
+        of_token[inside] = number
+    return EncodedSteps(
+        of_token=of_token,
+        regions=np.zeros((MOST_STEPS, 0), np.bool_),
+        groups=np.zeros(MOST_STEPS, np.int64),
+        places=np.zeros(MOST_STEPS, np.int64),
+    )
 
 
 def step_spans(text: str, steps: Sequence[Step]) -> list[tuple[int, int, Step]]:

@@ -14,7 +14,7 @@ from vlm3d_ct.errors import ConfigError
 from vlm3d_ct.text.mentions import SentenceMentions, find_mentions
 from vlm3d_ct.text.regions import RegionTable
 from vlm3d_ct.text.report import Report, Step
-from vlm3d_ct.text.steps import MOST_STEPS, EncodedSteps, encode_steps, text_group
+from vlm3d_ct.text.steps import EncodedSteps, encode_steps, number_sentences, text_group
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 NOT_MENTIONED = 0
@@ -49,7 +49,7 @@ class EncodedReport:
 class EncodedReports:
     """A batch of `EncodedReport`, padded at the end to the longest; ``attention_mask`` is 1 for real tokens.
 
-    Every text has room for `MOST_STEPS` steps, so that all ranks' tables are of one shape.
+    Every text has room for `text.steps.MOST_STEPS` steps, so that all ranks' tables are of one shape.
     """
 
     input_ids: Int64[np.ndarray, "b t"]
@@ -128,7 +128,7 @@ class ReportTokenizer:
             token_type_ids[len(head) :] = 1
         sentences = find_mentions(answer, table) if table else ()
         answer_tokens, groups = _region_tokens(answer, spans, sentences, table.num_regions if table else 0)
-        said = encode_steps(answer, sentences, spans, steps, table) if table else _NO_STEPS
+        said = encode_steps(answer, sentences, spans, steps, table) if table else number_sentences(answer, spans)
         region_tokens = np.zeros((len(groups), len(input_ids)), np.bool_)
         token_steps = np.zeros(len(input_ids), np.int64)
         for whole, part in ((region_tokens, answer_tokens), (token_steps, said.of_token)):
@@ -142,14 +142,6 @@ class ReportTokenizer:
             text_group=text_group(answer),
             steps=replace(said, of_token=token_steps),
         )
-
-
-_NO_STEPS = EncodedSteps(
-    of_token=np.zeros(0, np.int64),
-    regions=np.zeros((MOST_STEPS, 0), np.bool_),
-    groups=np.zeros(MOST_STEPS, np.int64),
-    places=np.zeros(MOST_STEPS, np.int64),
-)
 
 
 def _region_tokens(

@@ -69,6 +69,25 @@ def test_a_patch_sees_its_slab_and_the_memory_only():
     torch.testing.assert_close(attend_in_slab(patches, memory, GRID, 0.0), expected)
 
 
+@pytest.mark.parametrize(("queries", "keys"), [(4, 25), (16, 37), (63, 64), (64, 64), (70, 130)])
+def test_half_precision_agrees_with_single_on_short_and_long_sequences(queries: int, keys: int):
+    random = torch.Generator().manual_seed(5)
+    shapes = [(3, 2, queries, 8), (3, 2, keys, 8), (3, 2, keys, 8), (1, 2, queries, keys)]
+    exact = [torch.randn(shape, generator=random).requires_grad_() for shape in shapes]
+    half = [part.detach().bfloat16().requires_grad_() for part in exact]
+    of_exact = attend(exact[0], exact[1], exact[2], bias=exact[3])
+    of_half = attend(half[0], half[1], half[2], bias=half[3])
+    assert of_half.dtype == torch.bfloat16
+    direction = torch.randn(of_exact.shape, generator=random)
+    of_exact.backward(direction)
+    of_half.backward(direction.bfloat16())
+    # a few roundings to 8 bits of scores up to about 5, and of sums of weights
+    for whole, rounded in zip([of_exact, *(p.grad for p in exact)], [of_half, *(p.grad for p in half)], strict=True):
+        assert whole is not None
+        assert rounded is not None
+        assert (rounded.float() - whole).norm() < 0.03 * whole.norm()
+
+
 def test_a_patch_sees_its_column_with_a_bias_by_distance_and_the_memory():
     patches, memory = streams()
     place = torch.arange(NUM_PATCHES) % GRID.in_slab

@@ -29,6 +29,7 @@ def counted(model: nn.Module, *inputs: object) -> int:
         (),
         ("model.depth=6", "model.mlp_ratio=3"),
         ("model.attention=dense", "model.pooling=mean"),
+        ("model.sub_patch_size=[2, 4, 8]", "model.sub_patch_channels=5"),
         ("model.windows=[plan, lung]", "text.pooling=mean", "text.small_depth=2"),
     ],
 )

@@ -9,7 +9,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vlm3d_ct.models.patches import Grid, PatchEmbedding, Positions, patch_grid, pool_occupancy, split_into_patches
+from vlm3d_ct.models.patches import (
+    Grid,
+    PatchEmbedding,
+    Positions,
+    SubPatchEmbedding,
+    patch_grid,
+    pool_occupancy,
+    split_into_patches,
+)
 
 PATCH = (2, 3, 4)
 GRID = Grid(3, 2, 2)
@@ -46,6 +54,16 @@ def test_the_embedding_is_a_strided_convolution_of_centred_intensities():
     kernel = embedding.linear.weight.view(5, 2, *PATCH)
     expected = F.conv3d((volume - 0.4) / 0.4, kernel, embedding.linear.bias, stride=PATCH).flatten(2).transpose(1, 2)
     torch.testing.assert_close(embedding(volume), expected)
+
+
+def test_the_embedding_by_sub_patches_is_two_strided_convolutions():
+    inner = (2, 1, 2)
+    embedding = SubPatchEmbedding(PATCH, (1, 3, 2), num_channels=2, sub_patch_channels=7, embed_dim=5)
+    volume = torch.randn(2, 2, 6, 6, 8, generator=torch.Generator().manual_seed(0))
+    first, second = embedding.first, embedding.second
+    found = F.conv3d((volume - 0.4) / 0.4, first.weight.view(7, 2, 1, 3, 2), first.bias, stride=(1, 3, 2))
+    expected = F.conv3d(F.gelu(found), second.weight.view(5, 7, *inner), second.bias, stride=inner)
+    torch.testing.assert_close(embedding(volume), expected.flatten(2).transpose(1, 2))
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.int64])

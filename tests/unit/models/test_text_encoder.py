@@ -16,7 +16,7 @@ from tiny import WORDS, tiny_config
 from vlm3d_ct.config import TextConfig
 from vlm3d_ct.errors import ConfigError
 from vlm3d_ct.models import TextEncoder, build, rebuild
-from vlm3d_ct.models.text_encoder import bert_from_json, pretrained_bert, small_bert
+from vlm3d_ct.models.text_encoder import _places_in_runs, bert_from_json, pretrained_bert, small_bert
 from vlm3d_ct.text.regions import load_region_table
 from vlm3d_ct.text.report import Report
 from vlm3d_ct.text.tokenize import ReportTokenizer, train_small_tokenizer
@@ -161,3 +161,45 @@ def test_mean_pooling_is_the_mean_of_the_real_tokens_and_leaves_no_unused_parame
     assert all(p.grad is not None for p in encoder.bert.parameters())
     again = rebuild(config, built.bert_json)
     again.load_state_dict(built.model.state_dict())
+
+
+def read_sentences(attention: Literal["text", "sentence"], *sentences: list[int]) -> list[torch.Tensor]:
+    """What becomes of the tokens of each sentence of a text, between [CLS] and [SEP]."""
+    torch.manual_seed(0)
+    encoder = TextEncoder(small_bert(tiny_config().text, 50, 0), 24, "mean", attention).eval()
+    lengths = [len(sentence) for sentence in sentences]
+    ids = torch.tensor([[2, *(token for sentence in sentences for token in sentence), 3, 0, 0]])
+    steps = torch.tensor([[0, *(n for n, length in enumerate(lengths, 1) for _ in range(length)), 0, 0, 0]])
+    with torch.no_grad():
+        read = encoder(ids, (ids > 0).long(), None, steps).last_hidden_state[0]
+    return list(read[1 : 1 + sum(lengths)].split(lengths))
+
+
+def test_a_sentence_is_read_alike_alone_and_in_a_report():
+    first, second, third = [5, 9, 7], [8, 6, 11, 12, 5], [5, 10]
+    whole = read_sentences("sentence", first, second, third)
+    for alone, within in zip((first, second, third), whole, strict=True):
+        torch.testing.assert_close(read_sentences("sentence", alone)[0], within)
+    assert not torch.allclose(read_sentences("text", second)[0], read_sentences("text", first, second)[1], atol=1e-3)
+
+
+def test_within_its_sentence_a_token_sees_everything():
+    for changed in range(5):
+        tokens = [8, 6, 11, 12, 5]
+        before = read_sentences("sentence", [5, 9], tokens, [7, 7])
+        tokens[changed] = 20
+        after = read_sentences("sentence", [5, 9], tokens, [7, 7])
+        assert torch.equal(before[0], after[0])
+        assert torch.equal(before[2], after[2])
+        assert ((before[1] - after[1]).abs().amax(1) > 1e-4).all()
+
+
+def test_sentence_attention_without_sentences_is_refused():
+    encoder = TextEncoder(small_bert(tiny_config().text, 50, 0), 24, "mean", "sentence")
+    with pytest.raises(ValueError, match="token_steps must say"):
+        encoder(torch.tensor([[2, 5, 3]]), torch.ones(1, 3, dtype=torch.long))
+
+
+def test_places_are_counted_from_the_start_of_every_run():
+    numbers = torch.tensor([[0, 1, 1, 1, 2, 0, 0], [3, 3, 0, 1, 1, 1, 1]])
+    assert _places_in_runs(numbers).tolist() == [[0, 0, 1, 2, 0, 0, 1], [0, 1, 0, 0, 1, 2, 3]]

@@ -65,8 +65,13 @@ def test_what_is_cut_off_is_no_step_and_what_is_too_much_neither():
     assert short.steps.of_token.max() == len(regions(short))
     many = encode("It is. " * (MOST_STEPS + 5))
     assert (many.steps.groups != 0).all()
-    assert many.steps.of_token.max() == MOST_STEPS
-    assert TOKENIZER.encode_text("A prompt.").steps.regions.shape == (MOST_STEPS, 0)
+    assert many.steps.of_token.max() == MOST_STEPS + 5  # numbered, but no steps
+    assert (many.steps.groups != 0).all()
+    prompt = "No effusion. A nodule of 1.5 mm."
+    without_table, with_table = TOKENIZER.encode_text(prompt).steps, encode(prompt).steps
+    assert without_table.regions.shape == (MOST_STEPS, 0)
+    assert without_table.of_token.tolist() == with_table.of_token.tolist()
+    assert without_table.of_token.max() == 2
 
 
 def test_a_mirrored_report_mirrors_its_steps_and_entities():
