@@ -14,9 +14,9 @@ from learning.variants import Variant
 from vlm3d_ct.config import load_config
 
 ROOT = Path(__file__).parents[2]
-PRETRAIN_SHARE = 0.8
+PRETRAIN_SHARE = 0.6
 """Of a run's minutes; the rest is fine-tuning."""
-BASE = ("augment.sentence_probability=0.2",)
+BASE = ("augment.sentence_probability=0.2", "augment.rotation_probability=0.3")
 """Settings of every run beside the demo's: thousands of patients are not learned by heart as the demo's few are."""
 PACE_PATIENTS = 640
 """Of the cohort by which a variant's time for a step is measured, with slices in the proportion of the training's."""
