@@ -28,7 +28,12 @@ def add_commands(commands: Commands[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="cohorts of different seeds share no patient (default: 0)")
     parser.add_argument(
-        "--hard", action="store_true", help="a test set: acquisition and wording from ranges that training never sees"
+        "--hard",
+        choices=("scans", "words", "both"),
+        nargs="?",
+        const="both",
+        default="none",
+        help="a test set: acquisition, wording, or (if nothing follows) both from ranges that training never sees",
     )
     parser.add_argument("--rough_masks", action="store_true", help="region masks with the faults of automatic ones")
     parser.add_argument(

@@ -15,7 +15,7 @@ from vlm3d_ct.phantom.acquisition import Header, Size, draw_acquisition
 from vlm3d_ct.phantom.files import write_mask_file, write_volume_file
 from vlm3d_ct.phantom.rough_masks import Change, roughen
 from vlm3d_ct.phantom.scan import draw_subject, render
-from vlm3d_ct.phantom.settings import FIRST_SLICE_PATIENT, Counts, Settings, counts_of, write_settings
+from vlm3d_ct.phantom.settings import FIRST_SLICE_PATIENT, Counts, Hard, Settings, counts_of, write_settings
 from vlm3d_ct.phantom.slices import write_slice
 from vlm3d_ct.phantom.tables import VolumeRecord, add_slices, add_volumes
 from vlm3d_ct.phantom.truth import metadata_row, scan_truth
@@ -36,7 +36,7 @@ def write_cohort(
     slices: int = 0,
     size: Size = "small",
     seed: int = 0,
-    hard: bool = False,
+    hard: Hard = "none",
     headers: Header = "true",
     rough_masks: bool = False,
     append: bool = False,
@@ -53,7 +53,7 @@ def write_cohort(
         slices: number of 2D cases to write, of other patients.
         size: ``small`` 32x96x96 voxels, ``full`` 512x512 in plane with 55 to 420 slices.
         seed: of the cohort; cohorts of different seeds have different patients.
-        hard: draw acquisition and wording from the ranges that training never uses.
+        hard: draw the acquisition, the wording or both from the ranges that training never uses.
         headers: ``true``, or ``blank``: stored values without geometry and a ``metadata.csv``, as in CT-RATE's first
             version.
         rough_masks: give the region masks the faults of automatic ones.
@@ -80,7 +80,7 @@ def write_cohort(
         add_volumes(volumes, records, known.patients)
     if slices:
         omniabnorm = _folders(directory / "omniabnorm", "images", "masks", "cot")
-        draw = partial(write_slice, omniabnorm, seed, hard)
+        draw = partial(write_slice, omniabnorm, settings)
         numbers = range(settings.slice_number(known.slices + 1), settings.slice_number(counts.slices + 1))
         drawn = list(_map(draw, numbers, "Slices", processes))
         os.sync()
@@ -90,7 +90,7 @@ def write_cohort(
 
 def write_volume(directory: Path, settings: Settings, index: int) -> VolumeRecord:
     """Draw patient ``index``, write its volume, its region mask and its lesion mask, and return the rest."""
-    seed, hard = settings.seed, settings.hard
+    seed, hard = settings.seed, settings.hard_scans
     subject = draw_subject(seed, index, smallest_mm=SMALLEST_LESION_MM[settings.size], hard=hard)
     patient, findings = subject.patient, subject.findings
     acquisition = draw_acquisition(
@@ -104,7 +104,7 @@ def write_volume(directory: Path, settings: Settings, index: int) -> VolumeRecor
     write_volume_file(directory / "volumes" / name, scan.voxels_hu, acquisition)
     write_mask_file(directory / "masks" / name, labels, acquisition)
     write_mask_file(directory / "lesions" / name, scan.lesions, acquisition)
-    written = write_report(random_stream(seed, index, "report"), patient, findings, hard=hard)
+    written = write_report(random_stream(seed, index, "report"), patient, findings, hard=settings.hard_words)
     present = {finding.abnormality for finding in findings}
     return VolumeRecord(
         name=name,

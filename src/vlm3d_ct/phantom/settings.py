@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Literal
 
 from vlm3d_ct.errors import ConfigError
 from vlm3d_ct.phantom.acquisition import Header, Size
@@ -13,6 +14,8 @@ from vlm3d_ct.volumes.atomic import write_atomically
 GENERATION = 3
 """To be raised with every change of what is drawn from the same seed."""
 FILE_NAME = "phantom.json"
+Hard = Literal["none", "scans", "words", "both"]
+"""What is drawn from the ranges that training never uses: acquisition, wording, or both."""
 PATIENTS_PER_SEED = 1_000_000
 FIRST_SLICE_PATIENT = 500_000
 """Of a seed's numbers those up to this one are volumes, those above it slices."""
@@ -25,7 +28,7 @@ class Settings:
     Attributes:
         size: of the volumes.
         seed: of the cohort; cohorts of different seeds have different patients.
-        hard: whether acquisition and wording are drawn from the ranges that training never uses.
+        hard: what is drawn from the ranges that training never uses.
         headers: of the volumes.
         rough_masks: whether the region masks have faults.
         generation: of the program that draws them.
@@ -33,10 +36,20 @@ class Settings:
 
     size: Size = "small"
     seed: int = 0
-    hard: bool = False
+    hard: Hard = "none"
     headers: Header = "true"
     rough_masks: bool = False
     generation: int = GENERATION
+
+    @property
+    def hard_scans(self) -> bool:
+        """Whether the acquisition, and with it the contrast medium, is one of no training set."""
+        return self.hard in ("scans", "both")
+
+    @property
+    def hard_words(self) -> bool:
+        """Whether the wording is one of no training set."""
+        return self.hard in ("words", "both")
 
     def volume_number(self, index: int) -> int:
         """The patient's number of volume ``index``, counted from 1."""

@@ -14,6 +14,7 @@ from vlm3d_ct.phantom.findings.finding import Finding
 from vlm3d_ct.phantom.noise import grain
 from vlm3d_ct.phantom.planes import PLANES, as_pictures, enlarge, enlarge_mask, jpeg, to_grey
 from vlm3d_ct.phantom.scene import NEIGHBOURS, SLICE_MM, Scene, draw_scene
+from vlm3d_ct.phantom.settings import Settings
 from vlm3d_ct.phantom.steps import write_steps
 from vlm3d_ct.seeding import random_stream
 from vlm3d_ct.volumes.atomic import write_atomically
@@ -75,15 +76,15 @@ class SliceRecord:
     cot_reasoning: list[dict[str, Any]] | list[str]
 
 
-def write_slice(directory: Path, seed: int, hard: bool, number: int) -> SliceRecord:
+def write_slice(directory: Path, settings: Settings, number: int) -> SliceRecord:
     """Draw patient ``number`` with a finding, write a slice through it with neighbours and mask, return its record."""
-    rng = random_stream(seed, number, "slice")
-    scene = draw_scene(seed, number, hard=hard)
+    rng = random_stream(settings.seed, number, "slice")
+    scene = draw_scene(settings.seed, number, hard=settings.hard_scans)
     finding = scene.finding
     case_id = f"{number}_1_{PLANES.index(scene.plane)}_{round((scene.position_mm - LOWEST_MM) / SLICE_MM)}"
     suffix = ".jpeg" if rng.random() < JPEG_SUFFIX_SHARE else ".jpg"
     size = SIZES[rng.integers(len(SIZES))]
-    quality = int(rng.integers(*ranges(hard).jpeg_quality, endpoint=True))
+    quality = int(rng.integers(*ranges(settings.hard_scans).jpeg_quality, endpoint=True))
     window = _window(rng, finding)
     folder = directory / "images" / case_id
     folder.mkdir(exist_ok=True)
@@ -100,7 +101,7 @@ def write_slice(directory: Path, seed: int, hard: bool, number: int) -> SliceRec
         mask_path=f"masks/{case_id}{suffix}",
         region="Chest",
         category=category_of(finding),
-        cot_reasoning=write_steps(rng, finding, scene.plane, window, hard=hard),
+        cot_reasoning=write_steps(rng, finding, scene.plane, window, hard=settings.hard_words),
     )
 
 

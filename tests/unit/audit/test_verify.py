@@ -32,8 +32,8 @@ def cohorts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _write(folder: Path, times: int) -> Path:
-    kinds = {"plain": {}, "hard": {"hard": True}, "rough": {"rough_masks": True}}
-    kinds["both"] = {"hard": True, "rough_masks": True}
+    kinds = {"plain": {}, "hard": {"hard": "both"}, "rough": {"rough_masks": True}}
+    kinds["both"] = {"hard": "both", "rough_masks": True}
     for seed, (name, settings) in enumerate(kinds.items(), 31):
         write_cohort(folder / name, patients=12 * times, slices=3 * times, seed=seed, workers=1, **settings)
     return folder

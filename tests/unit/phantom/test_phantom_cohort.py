@@ -16,7 +16,7 @@ from vlm3d_ct.audit.verify import verify_directory
 from vlm3d_ct.data.names import volume_patient
 from vlm3d_ct.errors import ConfigError
 from vlm3d_ct.phantom.cohort import write_cohort, write_volume
-from vlm3d_ct.phantom.settings import Settings
+from vlm3d_ct.phantom.settings import Hard, Settings
 from vlm3d_ct.phantom.tables import SLICES_PER_FILE
 from vlm3d_ct.text.findings import ABNORMALITIES
 from vlm3d_ct.volumes.nifti import read_mask, read_volume
@@ -70,7 +70,7 @@ def test_nothing_is_added_to_a_cohort_of_other_settings(tmp_path: Path) -> None:
     folder = tmp_path / "small"
     write_cohort(folder, patients=1, workers=1)
     before = contents(folder)
-    for other in ({"seed": 3}, {"size": "full"}, {"hard": True}, {"rough_masks": True}, {"headers": "blank"}):
+    for other in ({"seed": 3}, {"size": "full"}, {"hard": "words"}, {"rough_masks": True}, {"headers": "blank"}):
         with pytest.raises(ConfigError, match=next(iter(other))):
             write_cohort(folder, patients=1, workers=1, append=True, **other)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="--append adds to a folder"):
@@ -205,11 +205,27 @@ def test_blank_headers_come_with_metadata_that_brings_back_the_same_scan(cohort:
 
 
 def test_a_hard_cohort_is_written_and_read(tmp_path: Path) -> None:
-    write_cohort(tmp_path / "hard", patients=2, slices=1, seed=SEED, hard=True, workers=1)
+    write_cohort(tmp_path / "hard", patients=2, slices=1, seed=SEED, hard="both", workers=1)
     truth = json.loads((tmp_path / "hard" / "ct_rate" / "truth.json").read_text())
     assert {entry["patient"]["phase"] for entry in truth.values()} == {"arterial"}
     assert {entry["acquisition"]["kernel"] for entry in truth.values()} == {"lung"}
     assert not verify_directory(tmp_path / "hard", workers=1).problems
+
+
+def test_a_cohort_is_hard_in_its_scans_or_in_its_words(tmp_path: Path) -> None:
+    kinds: tuple[Hard, ...] = ("none", "scans", "words", "both")
+    for hard in kinds:
+        write_cohort(tmp_path / hard, patients=2, slices=1, seed=SEED, hard=hard, workers=1)
+
+    def files(hard: str, pattern: str) -> list[bytes]:
+        return [path.read_bytes() for path in sorted((tmp_path / hard).glob(pattern))]
+
+    for pattern in ("ct_rate/volumes/*", "omniabnorm/images/*/*"):
+        assert files("none", pattern) == files("words", pattern)
+        assert files("scans", pattern) == files("both", pattern) != files("none", pattern)
+    assert files("none", "ct_rate/cot/*") != files("words", "ct_rate/cot/*")
+    for hard in ("scans", "both"):  # the contrast medium, too, is told of
+        assert files("none", "ct_rate/cot/*") != files(hard, "ct_rate/cot/*") != files("words", "ct_rate/cot/*")
 
 
 def test_batch_files_grow_in_order(tmp_path: Path) -> None:
