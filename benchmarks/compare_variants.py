@@ -3,10 +3,11 @@
     python benchmarks/compare_variants.py                       # all variants x 3 seeds: about 14 hours on 2 cores
     python benchmarks/compare_variants.py --variants full "plain CLIP" --seeds 0 --minutes 5
 
-Every run pre-trains, fine-tunes and is evaluated on 200 unseen phantoms, and on 200 whose acquisition and wording no
-training saw. It goes on where it stopped: finished commands are not run again, interrupted training continues, and what
-a finished run found is kept in benchmarks/results/learning: without its record a run is done again. Writes the page
-(docs/benchmark.md) from all records, with docs/benchmark_notes.md at its end, which is written by hand.
+Every run pre-trains, fine-tunes and is evaluated on 200 unseen phantoms, and on 200 each whose acquisition, whose
+wording, or both no training saw. It goes on where it stopped: finished commands are not run again, interrupted
+training continues, and what a finished run found is kept in benchmarks/results/learning: without its record a run is
+done again. Writes the page (docs/benchmark.md) from all records, with docs/benchmark_notes.md at its end, which is
+written by hand.
 Phantoms say nothing about CT-RATE.
 """
 

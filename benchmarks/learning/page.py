@@ -20,6 +20,8 @@ TABLES: Mapping[str, Mapping[str, str]] = {
             ("before fine-tuning", " before fine-tuning"),
             ("masks withheld", " without masks"),
             ("hard set", " hard"),
+            ("hard scans only", " scans"),
+            ("hard words only", " words"),
         )
         for words in WAYS.values()
     },

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from learning.runs import read_json
+from learning.runs import HARD, read_json
 from vlm3d_ct.checkpoint import load_checkpoint
 
 WAYS = {"image_to_text": "to report", "text_to_image": "to volume"}
@@ -71,7 +71,8 @@ def read_figures(folder: Path) -> dict[str, float]:
     """All figures of a run's evaluations."""
     found: dict[str, float] = {}
     pools = {"": "finetune_test", " before fine-tuning": "pretrain_test", " without masks": "finetune_test_predicted"}
-    for suffix, pool in {**pools, " hard": "finetune_hard"}.items():
+    pools |= {f" {hard}": f"finetune_{hard}" for hard in HARD}
+    for suffix, pool in pools.items():
         results = read_json(folder / f"retrieval_{pool}" / "results.json")
         for way, words in WAYS.items():
             for name in RECALLS:

@@ -18,13 +18,15 @@ PRETRAIN_SHARE = 0.6
 """Of a run's minutes; the rest is fine-tuning."""
 BASE = ("augment.sentence_probability=0.2", "augment.rotation_probability=0.3")
 """Settings of every run beside the demo's: thousands of patients are not learned by heart as the demo's few are."""
+HARD = {"hard": "both", "scans": "scans", "words": "words"}
+"""What no training saw in each of the hard test sets."""
 PACE_PATIENTS = 640
 """Of the cohort by which a variant's time for a step is measured, with slices in the proportion of the training's."""
 
 
 @dataclass(frozen=True)
 class Cohorts:
-    """Phantoms of different seeds, which share no patient: training, test, a hard test set, and one for the pace."""
+    """Phantoms of different seeds, which share no patient: training, test, hard test sets, and one for the pace."""
 
     root: Path
     patients: int
@@ -39,13 +41,15 @@ class Cohorts:
             "test": (self.test_patients, 0),
             "hard": (self.test_patients, 0),
             "pace": (pace, max(48, self.slices * pace // self.patients)),
+            "scans": (self.test_patients, 0),
+            "words": (self.test_patients, 0),
         }
         for seed, (name, (patients, slices)) in enumerate(sizes.items(), 1):
             done = self.root / f"{name}.written"
             if done.exists():
                 self._check(name, patients, slices)
             else:
-                more = ["--hard"] if name == "hard" else []
+                more = ["--hard", HARD[name]] if name in HARD else []
                 counts = ["--patients", str(patients), "--slices", str(slices), "--seed", str(seed), *more]
                 command("phantom", str(self.root / name), *counts)
                 done.touch()
@@ -177,7 +181,8 @@ def run(
     evaluate("retrieval", folder, "pretrain_test", cohorts)
     evaluate("retrieval", folder, "finetune_test", cohorts)
     evaluate("retrieval", folder, "finetune_test_predicted", cohorts, "--masks", "predicted")
-    evaluate("retrieval", folder, "finetune_hard", cohorts)
+    for hard in HARD:
+        evaluate("retrieval", folder, f"finetune_{hard}", cohorts)
     evaluate("zero-shot", folder, "finetune_test", cohorts)
     evaluate("regions", folder, "finetune_test", cohorts, "--masks", "true", "predicted", "none")
     found = {"minutes": seconds / 60, "epochs": epochs}
