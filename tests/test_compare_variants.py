@@ -139,8 +139,8 @@ def test_a_folder_of_another_run_or_cohort_is_refused(parts: Any, tmp_path: Path
 
 
 def test_fine_tuning_takes_the_time_that_whole_epochs_of_pre_training_leave(parts: Any):
-    assert parts.runs.plan_epochs(40, [192.0, 96.0]) == [10, 5]
-    assert parts.runs.plan_epochs(40, [187.0, 200.0]) == [10, 3]  # 530 s are left, not 480
+    assert parts.runs.plan_epochs(40, [192.0, 96.0]) == [8, 9]
+    assert parts.runs.plan_epochs(40, [187.0, 200.0]) == [8, 5]  # 904 s are left, not 960
     assert parts.runs.plan_epochs(0.1, [187.0, 200.0]) == [1, 1]
 
 
