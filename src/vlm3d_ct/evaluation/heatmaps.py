@@ -23,7 +23,6 @@ from vlm3d_ct.data.batch import Change, Sample, collate
 from vlm3d_ct.inference import Encoder, MaskUse, autocast_for_inference, guided, model_input, one_thread_each, to_numpy
 from vlm3d_ct.models.patches import patch_grid
 from vlm3d_ct.text.regions import load_region_table
-from vlm3d_ct.text.tokenize import collate_reports
 from vlm3d_ct.volumes.preprocess import Prepared
 
 
@@ -88,17 +87,11 @@ def resize_map(patches: Float32[np.ndarray, "z y x"], size: tuple[int, int, int]
 
 def _embed_phrases(encoder: Encoder, phrases: Sequence[str]) -> Float[Tensor, "p d"]:
     """Phrases in the space of regions: the mean of their tokens, special ones left out, projected."""
-    tokens = collate_reports([encoder.tokenizer.encode_text(text) for text in phrases], encoder.tokenizer.pad_id)
-    ids, mask, types = (
-        torch.from_numpy(part).to(encoder.device)
-        for part in (tokens.input_ids, tokens.attention_mask, tokens.token_type_ids)
-    )
-    text = encoder.model.text_encoder
-    read = text(ids, mask, types).last_hidden_state
+    read, mask = encoder.read_texts(phrases)
     words = mask.bool()
     words[:, 0] = False  # [CLS]
     words[torch.arange(len(words)), mask.sum(1) - 1] = False  # [SEP]
-    embedded: Tensor = text.region_features(read, words[:, None])[:, 0]
+    embedded: Tensor = encoder.model.text_encoder.region_features(read.last_hidden_state, words[:, None])[:, 0]
     return embedded
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from vlm3d_ct.checkpoint import load_checkpoint
@@ -82,18 +82,22 @@ class Encoder:
         parts = [self._embed_texts(texts[start : start + TEXT_BATCH]) for start in range(0, len(texts), TEXT_BATCH)]
         return np.concatenate(parts)
 
-    def _embed_texts(self, texts: Sequence[str]) -> Float32[np.ndarray, "n d"]:
+    def read_texts(self, texts: Sequence[str]) -> tuple[Any, Int64[Tensor, "n t"]]:
+        """The text encoder's output for texts (at least one), see `TextEncoder.forward`, and their attention mask."""
         tokens = collate_reports([self.tokenizer.encode_text(text) for text in texts], self.tokenizer.pad_id)
         ids, mask, types, steps = (
             torch.from_numpy(part).to(self.device)
             for part in (tokens.input_ids, tokens.attention_mask, tokens.token_type_ids, tokens.token_steps)
         )
+        return self.model.text_encoder(ids, mask, types, steps), mask
+
+    def _embed_texts(self, texts: Sequence[str]) -> Float32[np.ndarray, "n d"]:
         with (
             torch.inference_mode(),
             one_thread_each(self.device),
             autocast_for_inference(self.config, self.device),
         ):
-            read = self.model.text_encoder(ids, mask, types, steps)
+            read, _ = self.read_texts(texts)
             return to_numpy(self.model.text_encoder.projection(read.pooler_output))
 
 

@@ -16,10 +16,10 @@ PHRASES = ("A nodule in the left lower lobe.", "No effusion.", "Something else e
 LEFT_LOWER_LOBE, PLEURA = 5, 7
 
 
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory):
+@pytest.fixture(scope="module", params=["text", "sentence"])
+def encoder(tmp_path_factory, request):
     path = tmp_path_factory.mktemp("checkpoint") / "checkpoint.pth"
-    write_checkpoint(path, tiny_config())
+    write_checkpoint(path, tiny_config(f"text.attention={request.param}"))
     return load_encoder(path)
 
 
@@ -49,11 +49,12 @@ def test_the_map_is_the_cosine_of_each_patch_with_the_words_of_the_phrase(encode
     centre, width = encoder.config.windows_hu[0]
     hu = torch.from_numpy(case.voxels_hu.astype(np.float32))
     windowed = ((hu - (centre - width / 2)) / width).clamp(0, 1)[None, None]
-    token_ids = torch.from_numpy(encoder.tokenizer.encode_text(PHRASES[0]).input_ids)[None]
+    encoded = encoder.tokenizer.encode_text(PHRASES[0])
+    token_ids, steps = (torch.from_numpy(part)[None] for part in (encoded.input_ids, encoded.steps.of_token))
     with torch.inference_mode():
         local = model.vision_encoder(windowed).local_features[0]
         patch = local @ model.vision_encoder.region_proj.weight.T + model.vision_encoder.region_proj.bias
-        read = model.text_encoder(token_ids, torch.ones_like(token_ids)).last_hidden_state[0, 1:-1].mean(0)
+        read = model.text_encoder(token_ids, torch.ones_like(token_ids), None, steps).last_hidden_state[0, 1:-1].mean(0)
         phrase = model.text_encoder.region_projection.weight @ read + model.text_encoder.region_projection.bias
         expected = torch.cosine_similarity(patch, phrase[None], dim=1).reshape(2, 4, 4).numpy()
     np.testing.assert_allclose(maps.heat[0], expected, atol=1e-5)
