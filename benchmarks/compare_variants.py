@@ -23,7 +23,7 @@ import torch
 from learning import records
 from learning.page import NOTES, render
 from learning.plots import draw
-from learning.runs import ROOT, Cohorts, read_json, run
+from learning.runs import ROOT, Cohorts, read_json, recipe, run
 from learning.variants import SHORTER, VARIANTS
 from pages import RESULTS, processor_name
 
@@ -99,6 +99,7 @@ def _conditions(parsed: argparse.Namespace, minutes: float) -> dict[str, Any]:
         "slices": parsed.slices,
         "test patients": parsed.test_patients,
         "planned minutes": minutes,
+        "recipe": recipe(),
     }
     return found | ({"settings": " ".join(parsed.set)} if parsed.set else {})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from learning.variants import Variant
-from vlm3d_ct.config import load_config
+from vlm3d_ct.config import config_to_mapping, load_config
 
 ROOT = Path(__file__).parents[2]
 PRETRAIN_SHARE = 0.6
@@ -74,6 +75,17 @@ class Cohorts:
             slices = str(self.root / cohort / "omniabnorm") if variant.slices else "null"
             found += [*variant.finetune, f"data.omniabnorm_dir={slices}"]
         return found + split_step(stage, found, variant.micro_batches)
+
+
+def recipe() -> str:
+    """A short hash of the settings that all runs share, beside what the command line gives."""
+    parts: list[Any] = [PRETRAIN_SHARE]
+    for stage in ("pretrain", "finetune"):
+        settings = config_to_mapping(load_config(ROOT / f"configs/demo_{stage}.yaml", BASE))
+        for planned in ("num_epochs", "val_interval"):
+            del settings["training"][planned]
+        parts.append(settings)
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def split_step(stage: str, settings: Sequence[str], micro_batches: int) -> list[str]:
@@ -166,7 +178,9 @@ def run(
     Raises:
         ValueError: the folder holds a run that was asked for otherwise.
     """
-    _claim(folder, {"minutes": minutes, "settings": list(more)})
+    asked = {"settings": list(more), "recipe": recipe(), "variant": repr(variant)}
+    _claim(folder, {"minutes": minutes, **asked})
+    _claim(pace, asked)
     result = folder / "run.json"
     if result.exists():
         found: dict[str, Any] = read_json(result)

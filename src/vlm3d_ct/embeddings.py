@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float32, Int64, UInt8
 from vlm3d_ct.errors import DataError, Problem
 from vlm3d_ct.volumes.atomic import write_atomically
 
-FORMAT = "vlm3d-ct embeddings 1"
+FORMAT = "vlm3d-ct embeddings 2"
 NORM_TOLERANCE = 1e-3
 KEY_PREFIX = "embedded_"
 NO_TEXT_GROUP = -1

@@ -126,6 +126,11 @@ def _contradictions(config: Config) -> Iterator[str]:
         for axis, length, patch in zip("zyx", size, model.patch_size, strict=True):
             if length % patch:
                 yield f"preprocess.{name}: {length} voxels along {axis} are not a multiple of the patch size {patch}."
+    if config.text.attention == "sentence" and config.text.pooling == "cls":
+        yield (
+            "text.attention = sentence: cannot be combined with text.pooling = cls, whose first token would see no "
+            "sentence at all; use text.pooling=mean."
+        )
     if config.text.source == "small" and config.text.small_width % config.text.small_heads:
         yield f"text.small_heads = {config.text.small_heads}: must divide text.small_width = {config.text.small_width}."
     if training.strategy == "fsdp" and training.precision == "fp16":

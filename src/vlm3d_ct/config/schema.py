@@ -135,7 +135,7 @@ class TextConfig:
     learns sooner."""
     attention: Literal["text", "sentence"] = "text"
     """What a token attends to: the whole text (the plan), or its own sentence only, so that an untrained BERT learns
-    what a "no" belongs to, and a prompt is read as the same sentence in a report is."""
+    what a "no" belongs to, and a sentence is read alike whatever stands around it. Needs ``pooling`` by the mean."""
 
 
 @_settings

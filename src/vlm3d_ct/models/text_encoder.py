@@ -27,7 +27,8 @@ class TextEncoder(nn.Module):
         embed_dim: width of the shared space.
         pooling: ``cls`` takes BERT's own pooled output; ``mean`` the mean of the tokens, and BERT's pooler is left out.
         attention: ``text``, a token sees the whole text; ``sentence``, it sees its sentence only and counts its place
-            from the sentence's start, so that a sentence means the same in a report and alone.
+            from the sentence's start, so that a sentence is read alike whatever stands around it; as the answer of a
+            pair it still has that answer's token type.
         gradient_checkpointing: recompute the BERT's layers in the backward pass.
     """
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 from vlm3d_ct.errors import ConfigError
 from vlm3d_ct.log import progress
@@ -64,6 +64,8 @@ def write_cohort(
         ConfigError: the directory is not empty (or holds no such cohort to add to), or a number is out of range.
     """
     settings = Settings(size=size, seed=seed, hard=hard, headers=headers, rough_masks=rough_masks)
+    if hard not in get_args(Hard):
+        raise ConfigError(f"hard = {hard!r}: must be one of {', '.join(get_args(Hard))}.")
     _check_numbers(patients, slices, seed, workers)
     processes = workers if workers is not None else os.cpu_count() or 1
     known = counts_of(directory, settings) if append else _begin(directory, settings)

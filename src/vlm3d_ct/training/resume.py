@@ -40,8 +40,9 @@ HARMLESS = {
 ONE_STEP = {"training.batch_size", "training.accumulation_steps"}
 """May differ, too, as long as a step holds as many pairs (another number of ranks, say) and contrasts all of them."""
 
-SEEN_BY_WEIGHTS = ("preprocess.", "model.", "text.")
-"""Settings of what the weights are made of, or of what they are given: a stage that changes one may mean it."""
+SEEN_BY_WEIGHTS = ("preprocess.", "model.", "text.attention", "text.pooling", "text.max_len")
+"""Settings of what the weights are made of, or of what they are given: a stage that changes one may mean it. The BERT
+itself comes with the weights, whatever the new stage says of it."""
 
 
 @dataclass(frozen=True)
@@ -106,12 +107,12 @@ def _find_own_start(config: Config, output_dir: Path, resume: Path | None) -> St
         f"new stage {config.stage!r} at epoch 0 with the weights of stage {content['stage']!r} ({resume}, "
         f"step {content['step']}); optimiser, schedule and temperature start anew"
     )
-    start = Start(content, resume, continues=False)
-    before, now = _flat_settings(start, config)
-    for key in sorted(before.keys() | now.keys()):
-        if key.startswith(SEEN_BY_WEIGHTS) and key not in HARMLESS and before.get(key) != now.get(key):
-            say(f"the weights learned with another {key}: {before.get(key)} then, {now.get(key)} now")
-    return start
+    before = _flat(config_to_mapping(Config())) | _flat(content["config"])  # what is newer than it has its default
+    now = _flat(config_to_mapping(config))
+    for key in sorted(now):
+        if key.startswith(SEEN_BY_WEIGHTS) and before[key] != now[key]:
+            say(f"the weights learned with another {key}: {before[key]} then, {now[key]} now")
+    return Start(content, resume, continues=False)
 
 
 def check_same_run(
@@ -132,7 +133,9 @@ def check_same_run(
             to differ does not exist.
     """
     assert start.content is not None
-    before, now = _flat_settings(start, config)
+    # a setting that is newer than the checkpoint has the default that its run did not have to name
+    then = config_from_mapping(start.content["config"], source=str(start.source))
+    before, now = _flat(config_to_mapping(then)), _flat(config_to_mapping(config))
     if unknown := sorted(allowed - now.keys()):
         raise ConfigError(f"--allow_changes {','.join(unknown)}: no such setting. Write it like training.lr.")
     changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
@@ -155,14 +158,6 @@ def check_same_run(
     for key in changed:
         asked = "" if key in HARMLESS | whole_step else " (as asked for: from here on this is another run)"
         say(f"differs from the checkpoint: {key}: {before.get(key)} then, {now.get(key)} now{asked}")
-
-
-def _flat_settings(start: Start, config: Config) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The settings of the checkpoint and of now, by dotted name."""
-    assert start.content is not None
-    # a setting that is newer than the checkpoint has the default that its run did not have to name
-    then = config_from_mapping(start.content["config"], source=str(start.source))
-    return _flat(config_to_mapping(then)), _flat(config_to_mapping(config))
 
 
 def _flat(mapping: dict[str, Any], prefix: str = "") -> dict[str, Any]:

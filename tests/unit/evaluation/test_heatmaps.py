@@ -19,7 +19,7 @@ LEFT_LOWER_LOBE, PLEURA = 5, 7
 @pytest.fixture(scope="module", params=["text", "sentence"])
 def encoder(tmp_path_factory, request):
     path = tmp_path_factory.mktemp("checkpoint") / "checkpoint.pth"
-    write_checkpoint(path, tiny_config(f"text.attention={request.param}"))
+    write_checkpoint(path, tiny_config(f"text.attention={request.param}", "text.pooling=mean"))
     return load_encoder(path)
 
 

@@ -56,10 +56,15 @@ def test_a_folder_with_checkpoints_is_continued_whatever_resume_says(
 
 def test_a_new_stage_names_what_its_weights_did_not_learn_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     path = save(tmp_path / "run", PRETRAIN)
-    other = tiny_config("text.attention=sentence", "text.revision=abc", "training.lr=1e-5", stage="finetune")
+    other = tiny_config(
+        "text.attention=sentence", "text.pooling=mean", "text.small_depth=2", "training.lr=1e-5", stage="finetune"
+    )
     find_start(other, tmp_path / "new", path)
     said = [line for line in capsys.readouterr().out.splitlines() if "learned with another" in line]
-    assert said == ["the weights learned with another text.attention: text then, sentence now"]
+    assert said == [
+        "the weights learned with another text.attention: text then, sentence now",
+        "the weights learned with another text.pooling: cls then, mean now",
+    ]
 
 
 def test_resuming_the_same_stage_continues_and_another_stage_starts_at_epoch_0(
