@@ -23,7 +23,7 @@ SCORES_IN_MEMORY = 2**24
 
 
 SHORT = 64**2
-"""Queries times keys below which plain products replace a CPU's fused kernel in half precision."""
+"""Queries times keys below which plain products replace a CPU's fused kernel in bf16; in fp16 they would overflow."""
 
 
 def attend(
@@ -39,7 +39,7 @@ def attend(
     if (
         dropout == 0.0
         and query.device.type == "cpu"
-        and query.dtype.itemsize == 2
+        and query.dtype == torch.bfloat16
         and query.shape[2] * key.shape[2] < SHORT
     ):
         # the fused kernel's backward pass takes 2 to 15 times as long where it fills no tile (docs/log.md)
@@ -73,8 +73,8 @@ def _attend_with_dropout(
 def _weights(
     query: Float[Tensor, "b h q e"], key: Float[Tensor, "b h k e"], bias: Float[Tensor, "#b #h #q k"] | None
 ) -> Float[Tensor, "b h q k"]:
-    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)  # scaled first: fp16 ends at 65,504
-    weights: Tensor = (scores if bias is None else scores + bias).softmax(-1)
+    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+    weights: Tensor = (scores if bias is None else scores + bias).softmax(-1, dtype=torch.float32)
     return weights
 
 
