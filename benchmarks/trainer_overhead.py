@@ -58,6 +58,7 @@ def made_up_pairs(config: Config, count: int) -> MicroBatch:
     z, y, x = config.preprocess.size
     tokens, regions = config.text.max_len, config.model.num_regions
     mentions = torch.rand(count, regions) < 0.5
+    nothing = torch.zeros(count, 0, dtype=torch.long)
     inputs = ModelInput(
         ct_volume=torch.rand(count, len(config.model.windows), z, y, x),
         segmentation_mask=torch.randint(0, regions + 1, (count, 1, z, y, x), dtype=torch.uint8),
@@ -68,9 +69,12 @@ def made_up_pairs(config: Config, count: int) -> MicroBatch:
         region_tokens=mentions[:, :, None] & (torch.rand(count, regions, tokens) < 0.1),
         token_steps=torch.zeros(count, tokens, dtype=torch.long),
         step_regions=torch.zeros(count, 0, regions, dtype=torch.bool),
+        opposite_ids=nothing,
+        opposite_mask=nothing,
+        opposite_steps=nothing,
     )
-    no_steps = torch.zeros(count, 0, dtype=torch.long)
-    return MicroBatch(inputs, Targets(mentions, torch.randint(0, 50, (count, regions)), no_steps, no_steps), seed=0)
+    targets = Targets(mentions, torch.randint(0, 50, (count, regions)), nothing, nothing, nothing)
+    return MicroBatch(inputs, targets, seed=0)
 
 
 def measure(name: str, config: Config, pairs: int, num_steps: int) -> Measurement:

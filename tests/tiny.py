@@ -13,6 +13,7 @@ from torch import Tensor
 from vlm3d_ct.checkpoint import save_checkpoint
 from vlm3d_ct.config import Config, config_from_mapping, config_to_mapping
 from vlm3d_ct.models import ModelInput, VisionLanguageModel, build
+from vlm3d_ct.models.dual import tokens_of
 from vlm3d_ct.objectives import Targets
 from vlm3d_ct.objectives.reasoning import NO_STEP
 from vlm3d_ct.text.tokenize import train_small_tokenizer
@@ -77,6 +78,8 @@ def random_pairs(config: Config, count: int, seed: int = 0, *, slices: bool = Fa
     region_tokens &= attention_mask[:, None].bool()
     num_steps = 3 if config.objective.reasoning_weight > 0 else 0
     token_steps = torch.arange(tokens) // 4 + 1  # the last place stays empty for the short texts
+    num_opposite = 8 if config.objective.sentence_weight > 0 else 0
+    opposite_steps = torch.randint(0, 4, (count, num_opposite), generator=random)  # some sentences have no opposite
     inputs = ModelInput(
         ct_volume=torch.rand((count, len(config.model.windows), *size), generator=random),
         segmentation_mask=None if slices else labels,
@@ -87,6 +90,13 @@ def random_pairs(config: Config, count: int, seed: int = 0, *, slices: bool = Fa
         region_tokens=region_tokens,
         token_steps=token_steps * attention_mask,
         step_regions=torch.rand((count, num_steps, num_regions), generator=random) < 0.2,
+        opposite_ids=torch.randint(5, 60, (count, num_opposite), generator=random),
+        opposite_mask=torch.ones((count, num_opposite), dtype=torch.long),
+        opposite_steps=opposite_steps.sort(1).values,
+    )
+    num_sentences = inputs.num_sentences
+    turned = tokens_of(inputs.opposite_steps, num_sentences).any(-1) & tokens_of(inputs.token_steps, num_sentences).any(
+        -1
     )
     step_groups = torch.randint(-3, 8, (count, num_steps), generator=random)
     there = (inputs.token_steps[:, None] == torch.arange(1, num_steps + 1)[:, None]).any(-1)
@@ -95,6 +105,9 @@ def random_pairs(config: Config, count: int, seed: int = 0, *, slices: bool = Fa
         groups=torch.randint(-3, 8, (count, num_regions), generator=random),
         step_groups=torch.where(there, step_groups, NO_STEP),
         step_places=torch.randint(1, 4, (count, num_steps), generator=random),
+        sentence_groups=torch.where(
+            turned, torch.randint(1, 20, (count, num_sentences), generator=random), torch.tensor(NO_STEP)
+        ),
     )
     return MicroBatch(model_input=inputs, targets=targets, seed=seed)
 

@@ -29,12 +29,13 @@ class Variant:
 
 
 NO_REGIONS = ("objective.region_weight=0", "objective.occupancy_weight=0", "model.mask_dropout=1")
+NO_SENTENCES = ("objective.sentence_weight=0",)
 FULL, PLAIN, SHORTER = "full", "plain CLIP", "full, shorter"
 VARIANTS = {
-    FULL: Variant("slabs, z and regions; volume, region and (in fine-tuning) step level", takes_long=True),
+    FULL: Variant("slabs, z and regions; volume, region, sentence and (in fine-tuning) step level", takes_long=True),
     PLAIN: Variant(
         "dense, mean of the patches, volume level only: what most peers do",
-        ("model.attention=dense", "model.pooling=mean", *NO_REGIONS),
+        ("model.attention=dense", "model.pooling=mean", *NO_REGIONS, *NO_SENTENCES),
         finetune=(),
         takes_long=True,
     ),
@@ -43,7 +44,8 @@ VARIANTS = {
     "no regions": Variant("no mask is ever seen, no region loss", NO_REGIONS),
     "no region loss": Variant("masks guide, but no sentence is held against a region", ("objective.region_weight=0",)),
     "no soft targets": Variant("texts that say the same are negatives", ("objective.soft_targets=false",)),
-    "no reasoning level": Variant("volume and region level only", finetune=()),
+    "no reasoning level": Variant("no sentence or step is held against the patches of its regions", finetune=()),
+    "no sentence level": Variant("no sentence is held with its opposite against whole volumes", NO_SENTENCES),
     "no slices": Variant("fine-tuning on volumes alone", slices=False),
     "naive accumulation": Variant(
         "two micro-batches of half the size, each with its own negatives only",

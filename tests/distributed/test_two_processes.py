@@ -43,6 +43,7 @@ GLOBAL_ONLY = ("objective.region_weight=0", "objective.occupancy_weight=0")
 REGION_ONLY = ("objective.global_weight=0", "objective.occupancy_weight=0")
 REASONING = ("objective.reasoning_weight=0.5",)
 REASONING_ONLY = (*REASONING, *GLOBAL_ONLY, "objective.global_weight=0")
+SENTENCE = ("objective.sentence_weight=0.5", "text.attention=sentence", "text.pooling=mean")
 NAIVE = ("training.accumulation=naive",)
 UNEVEN = (True, True, True, True, False, False, False, True)
 SCENARIOS = {
@@ -56,6 +57,8 @@ SCENARIOS = {
     "single steps": Scenario(REASONING, masks=UNEVEN),
     "single steps alone, accumulated": Scenario((*REASONING_ONLY, "model.depth=6"), accumulation=2),
     "single steps of slices, dropout": Scenario(REASONING, slices=True, dropout=True),
+    "sentences and their opposites": Scenario(SENTENCE, masks=UNEVEN),
+    "sentences and their opposites, accumulated": Scenario(SENTENCE, accumulation=2, dropout=True),
     "a last block along z": Scenario(("model.depth=6",)),
     "slices": Scenario(slices=True),
     "slices accumulated": Scenario(slices=True, accumulation=2),

@@ -71,6 +71,9 @@ class Batch:
         step_regions: the regions that each sentence speaks of.
         step_groups: identity of each sentence.
         step_places: identity of its set of regions.
+        opposite_ids: the opposites of the sentences (see `text.tokenize.EncodedReport`).
+        opposite_mask: 1 for their tokens, 0 for what fills up.
+        opposite_steps: the sentence whose opposite each of these tokens belongs to.
     """
 
     kind: Kind
@@ -91,6 +94,9 @@ class Batch:
     step_regions: Bool[Tensor, "b s r"]
     step_groups: Int64[Tensor, "b s"]
     step_places: Int64[Tensor, "b s"]
+    opposite_ids: Int64[Tensor, "b o"]
+    opposite_mask: Int64[Tensor, "b o"]
+    opposite_steps: Int64[Tensor, "b o"]
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on the device; copies from pinned memory overlap with computation."""

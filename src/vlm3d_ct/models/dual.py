@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from vlm3d_ct.models.encoder import LEAST_PATCH_SHARE, EncoderOutput, VisionEncoder
 from vlm3d_ct.models.patches import pool_occupancy
 from vlm3d_ct.models.text_encoder import TextEncoder
+from vlm3d_ct.text.steps import MOST_STEPS
 
 
 @dataclass
@@ -25,6 +26,9 @@ class ModelInput:
         region_tokens: the tokens whose sentence mentions the region.
         token_steps: the sentence that each token belongs to, from 1; 0 for none.
         step_regions: the regions that each sentence speaks of; no sentence at all (s = 0) where nothing compares them.
+        opposite_ids: the opposites of the sentences; none at all (o = 0) where nothing compares them.
+        opposite_mask: 1 for their tokens, 0 for what fills up.
+        opposite_steps: the sentence whose opposite each of these tokens belongs to, from 1; 0 for none.
     """
 
     ct_volume: Float[Tensor, "b c z y x"]
@@ -36,6 +40,14 @@ class ModelInput:
     region_tokens: Bool[Tensor, "b r t"]
     token_steps: Integer[Tensor, "b t"]
     step_regions: Bool[Tensor, "b s r"]
+    opposite_ids: Integer[Tensor, "b o"]
+    opposite_mask: Integer[Tensor, "b o"]
+    opposite_steps: Integer[Tensor, "b o"]
+
+    @property
+    def num_sentences(self) -> int:
+        """Sentences of a text that are embedded by themselves."""
+        return MOST_STEPS if self.opposite_ids.shape[1] else 0
 
 
 @dataclass
@@ -48,6 +60,8 @@ class Representations:
     region_text: Float[Tensor, "b r d"]
     step_volume: Float[Tensor, "b s d"]
     step_text: Float[Tensor, "b s d"]
+    sentence_text: Float[Tensor, "b k d"]
+    opposite_text: Float[Tensor, "b k d"]
 
     def tensors(self) -> tuple[Tensor, ...]:
         """The tensors in the order of the fields."""
@@ -77,13 +91,26 @@ class VisionLanguageModel(nn.Module):
             region_volume=self.vision_encoder.region_proj(seen.region_features),
             region_text=self.text_encoder.region_features(read.last_hidden_state, batch.region_tokens),
             step_volume=self.vision_encoder.region_proj(select_patches(seen, batch.step_regions)),
-            step_text=self.text_encoder.region_features(read.last_hidden_state, _step_tokens(batch)),
+            step_text=self.text_encoder.region_features(
+                read.last_hidden_state, tokens_of(batch.token_steps, batch.step_regions.shape[1])
+            ),
+            sentence_text=self.text_encoder.sentence_features(
+                read.last_hidden_state, tokens_of(batch.token_steps, batch.num_sentences)
+            ),
+            opposite_text=self._opposites(batch, read.last_hidden_state),
         )
         occupancy_loss = self._occupancy_loss(seen, batch)
         # every parameter takes part in every step, or distributed training stops
         for parameter in self.vision_encoder.seen_by_patches_only():
             occupancy_loss = occupancy_loss + 0.0 * parameter.sum()
         return representations, occupancy_loss
+
+    def _opposites(self, batch: ModelInput, tokens: Float[Tensor, "b t width"]) -> Float[Tensor, "b k d"]:
+        steps = batch.token_steps
+        if batch.num_sentences:
+            steps = batch.opposite_steps
+            tokens = self.text_encoder(batch.opposite_ids, batch.opposite_mask, None, steps).last_hidden_state
+        return self.text_encoder.sentence_features(tokens, tokens_of(steps, batch.num_sentences))
 
     def _occupancy_loss(self, seen: EncoderOutput, batch: ModelInput) -> Float[Tensor, ""]:
         logits = seen.occupancy_logits
@@ -113,6 +140,6 @@ def select_patches(seen: EncoderOutput, step_regions: Bool[Tensor, "b s r"]) -> 
     return weights @ seen.local_features
 
 
-def _step_tokens(batch: ModelInput) -> Bool[Tensor, "b s t"]:
-    numbers = torch.arange(1, batch.step_regions.shape[1] + 1, device=batch.token_steps.device)
-    return batch.token_steps[:, None] == numbers[:, None]
+def tokens_of(numbers: Integer[Tensor, "b t"], count: int) -> Bool[Tensor, "b s t"]:
+    """The tokens that carry each of the numbers from 1 to ``count``."""
+    return numbers[:, None] == torch.arange(1, count + 1, device=numbers.device)[:, None]

@@ -60,10 +60,12 @@ def step_flops(config: Config, bert_json: str, pairs: int, size: tuple[int, int,
     """Of a training step over ``pairs`` on all ranks together.
 
     A forward pass counts once and its backward pass twice; activation checkpointing makes one more forward pass, and
-    so does exact accumulation, which embeds everything without a graph first.
+    so does exact accumulation, which embeds everything without a graph first. The opposites of a text's sentences are
+    taken for another text as long.
     """
     training = config.training
     passes = 3 + (training.accumulation_steps > 1 and training.accumulation == "exact")
     vision = vision_flops(config.model, size) * (passes + training.gradient_checkpointing)
     text = text_flops(config, json.loads(bert_json), tokens) * (passes + config.text.gradient_checkpointing)
-    return pairs * (vision + text)
+    texts = 2 if config.objective.sentence_weight > 0 else 1
+    return pairs * (vision + texts * text)

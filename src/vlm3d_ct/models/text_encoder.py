@@ -25,10 +25,10 @@ class TextEncoder(nn.Module):
     Args:
         bert: the text model.
         embed_dim: width of the shared space.
-        pooling: ``cls`` takes BERT's own pooled output; ``mean`` the mean of the tokens, and BERT's pooler is left out.
+        pooling: ``cls`` takes BERT's own pooled output; ``mean`` the mean of the tokens, with ``sentence`` attention of
+            those within sentences, and BERT's pooler is left out.
         attention: ``text``, a token sees the whole text; ``sentence``, it sees its sentence only and counts its place
-            from the sentence's start, so that a sentence is read alike whatever stands around it; as the answer of a
-            pair it still has that answer's token type.
+            from the sentence's start, all of one token type, so that a sentence is read alike wherever it stands.
         gradient_checkpointing: recompute the BERT's layers in the backward pass.
     """
 
@@ -72,27 +72,38 @@ class TextEncoder(nn.Module):
         Raises:
             ValueError: ``sentence`` attention without ``token_steps``.
         """
-        seen, places = attention_mask, None
+        seen, places, counted = attention_mask, None, attention_mask
         if self.attention == "sentence":
             if token_steps is None:
                 raise ValueError("text.attention = sentence: token_steps must say which sentence each token is of.")
             same = token_steps[:, :, None] == token_steps[:, None, :]
             seen, places = (same & attention_mask[:, None].bool())[:, None], _places_in_runs(token_steps)
+            token_type_ids, counted = None, attention_mask * (token_steps != 0)
         read = self.bert(input_ids=input_ids, attention_mask=seen, token_type_ids=token_type_ids, position_ids=places)
         if self.pooling == "mean":
             tokens = read.last_hidden_state
-            weights = attention_mask[..., None].to(tokens.dtype)
-            read.pooler_output = (tokens * weights).sum(1) / weights.sum(1)
+            weights = counted[..., None].to(tokens.dtype)
+            read.pooler_output = (tokens * weights).sum(1) / weights.sum(1).clamp(min=1)
         return read
 
     def region_features(
         self, tokens: Float[Tensor, "b t width"], region_tokens: Bool[Tensor, "b r t"]
     ) -> Float[Tensor, "b r d"]:
         """Mean of the tokens that speak of each region, projected (of zero for a region without tokens)."""
-        weights = region_tokens.to(tokens.dtype)
-        pooled = weights @ tokens / weights.sum(-1, keepdim=True).clamp(min=1)
-        projected: Tensor = self.region_projection(pooled)
+        projected: Tensor = self.region_projection(_mean_of(tokens, region_tokens))
         return projected
+
+    def sentence_features(
+        self, tokens: Float[Tensor, "b t width"], sentence_tokens: Bool[Tensor, "b s t"]
+    ) -> Float[Tensor, "b s d"]:
+        """Mean of the tokens of each sentence, projected as whole texts are (of zero for one without tokens)."""
+        projected: Tensor = self.projection(_mean_of(tokens, sentence_tokens))
+        return projected
+
+
+def _mean_of(tokens: Float[Tensor, "b t width"], chosen: Bool[Tensor, "b k t"]) -> Float[Tensor, "b k width"]:
+    weights = chosen.to(tokens.dtype)
+    return weights @ tokens / weights.sum(-1, keepdim=True).clamp(min=1)
 
 
 def _places_in_runs(numbers: Integer[Tensor, "b t"]) -> Integer[Tensor, "b t"]:

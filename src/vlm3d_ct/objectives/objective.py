@@ -13,6 +13,7 @@ from vlm3d_ct.config import ObjectiveConfig
 from vlm3d_ct.objectives.contrastive import global_loss
 from vlm3d_ct.objectives.reasoning import NO_STEP, reasoning_loss
 from vlm3d_ct.objectives.region import region_loss
+from vlm3d_ct.objectives.sentence import sentence_loss
 
 LARGEST_LOGIT_SCALE = math.log(100.0)
 
@@ -25,6 +26,7 @@ class Losses:
     global_loss: Float[Tensor, ""]
     region_loss: Float[Tensor, ""]
     reasoning_loss: Float[Tensor, ""]
+    sentence_loss: Float[Tensor, ""]
 
 
 @dataclass
@@ -36,12 +38,14 @@ class Targets:
         groups: identity of each region's text (see `region_loss`).
         step_groups: identity of each step's sentence (see `reasoning_loss`).
         step_places: identity of the regions that each step speaks of.
+        sentence_groups: identity of each sentence that has an opposite (see `sentence_loss`).
     """
 
     mentions: Bool[Tensor, "n r"]
     groups: Int64[Tensor, "n r"]
     step_groups: Int64[Tensor, "n s"]
     step_places: Int64[Tensor, "n s"]
+    sentence_groups: Int64[Tensor, "n k"]
 
     def tensors(self) -> tuple[Tensor, ...]:
         """The tensors in the order of the fields."""
@@ -49,13 +53,19 @@ class Targets:
 
     def told_apart(self) -> Targets:
         """The same with an identity of its own for every text and place: all of them are negatives of each other."""
-        own = torch.arange(1, 1 + self.step_groups.numel(), device=self.step_groups.device).view_as(self.step_groups)
+        own = _numbers(self.step_groups)
         return Targets(
             mentions=self.mentions,
-            groups=torch.arange(self.groups.numel(), device=self.groups.device).view_as(self.groups),
+            groups=_numbers(self.groups),
             step_groups=torch.where(self.step_groups == NO_STEP, NO_STEP, own),
             step_places=own,
+            sentence_groups=torch.where(self.sentence_groups == NO_STEP, NO_STEP, _numbers(self.sentence_groups)),
         )
+
+
+def _numbers(like: Tensor) -> Tensor:
+    """A number of its own for every entry, from 1."""
+    return torch.arange(1, 1 + like.numel(), device=like.device).view_as(like)
 
 
 class ContrastiveObjective(nn.Module):
@@ -88,6 +98,8 @@ class ContrastiveObjective(nn.Module):
         region_text: Float[Tensor, "n r d"],
         step_volume: Float[Tensor, "n s d"],
         step_text: Float[Tensor, "n s d"],
+        sentence_text: Float[Tensor, "n k d"],
+        opposite_text: Float[Tensor, "n k d"],
         targets: Targets,
     ) -> Losses:
         """The losses, in fp32 whatever the autocast; the arguments are those of `global_loss` and its siblings."""
@@ -101,7 +113,16 @@ class ContrastiveObjective(nn.Module):
             of_steps = reasoning_loss(
                 step_volume.float(), step_text.float(), targets.step_groups, targets.step_places, self.scale
             )
+            of_sentences = sentence_loss(
+                volume.float(), sentence_text.float(), opposite_text.float(), targets.sentence_groups, self.scale
+            )
         weights = self.config
         total = weights.global_weight * of_volumes + weights.region_weight * of_regions
-        total = total + weights.reasoning_weight * of_steps
-        return Losses(total=total, global_loss=of_volumes, region_loss=of_regions, reasoning_loss=of_steps)
+        total = total + weights.reasoning_weight * of_steps + weights.sentence_weight * of_sentences
+        return Losses(
+            total=total,
+            global_loss=of_volumes,
+            region_loss=of_regions,
+            reasoning_loss=of_steps,
+            sentence_loss=of_sentences,
+        )

@@ -12,9 +12,10 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 
 from vlm3d_ct.errors import ConfigError
 from vlm3d_ct.text.mentions import SentenceMentions, find_mentions
+from vlm3d_ct.text.opposite import opposite
 from vlm3d_ct.text.regions import RegionTable
 from vlm3d_ct.text.report import Report, Step
-from vlm3d_ct.text.steps import EncodedSteps, encode_steps, number_sentences, text_group
+from vlm3d_ct.text.steps import MOST_STEPS, EncodedSteps, encode_steps, number_sentences, text_group
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 NOT_MENTIONED = 0
@@ -34,6 +35,9 @@ class EncodedReport:
             negative where all of them state only normality. See `objectives.region_loss` for their use.
         text_group: positive hash of the answer; equal for texts that differ only in case and white space.
         steps: the answer's sentences; ``of_token`` runs along ``input_ids``.
+        opposite_ids: tokens of the sentences' opposites, ``[CLS] ... [SEP]``; none at all (o = 0) where the tokenizer
+            was not asked for them.
+        opposite_steps: the sentence whose opposite each of these tokens belongs to, from 1; 0 for none.
     """
 
     input_ids: Int64[np.ndarray, " t"]
@@ -43,6 +47,8 @@ class EncodedReport:
     region_groups: Int64[np.ndarray, " r"]
     text_group: int
     steps: EncodedSteps
+    opposite_ids: Int64[np.ndarray, " o"]
+    opposite_steps: Int64[np.ndarray, " o"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -63,6 +69,9 @@ class EncodedReports:
     step_regions: Bool[np.ndarray, "b s r"]
     step_groups: Int64[np.ndarray, "b s"]
     step_places: Int64[np.ndarray, "b s"]
+    opposite_ids: Int64[np.ndarray, "b o"]
+    opposite_mask: Int64[np.ndarray, "b o"]
+    opposite_steps: Int64[np.ndarray, "b o"]
 
 
 class ReportTokenizer:
@@ -72,8 +81,13 @@ class ReportTokenizer:
     answer leaves, if that is more), the answer what is left then. The special tokens always stay.
     """
 
-    def __init__(self, tokenizer_json: str, max_len: int):
+    def __init__(self, tokenizer_json: str, max_len: int, opposites: bool = False):
         """Build from the JSON of a Hugging Face fast tokenizer.
+
+        Args:
+            tokenizer_json: the tokenizer.
+            max_len: tokens of a text.
+            opposites: whether reports get the opposites of their sentences, too (see `text.opposite`).
 
         Raises:
             ConfigError: the JSON is not a tokenizer, lacks BERT's special tokens, or ``max_len`` is below 8.
@@ -89,7 +103,7 @@ class ReportTokenizer:
             raise ConfigError(f"text.max_len is {max_len}; at least 8 tokens are needed.")
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
-        self.max_len = max_len
+        self.max_len, self.opposites = max_len, opposites
         vocabulary = self._tokenizer.get_vocab(with_added_tokens=True)
         self.pad_id, self._cls, self._sep = (vocabulary[token] for token in ("[PAD]", "[CLS]", "[SEP]"))
 
@@ -133,6 +147,7 @@ class ReportTokenizer:
         token_steps = np.zeros(len(input_ids), np.int64)
         for whole, part in ((region_tokens, answer_tokens), (token_steps, said.of_token)):
             whole[..., len(head) : len(head) + part.shape[-1]] = part
+        opposite_ids, opposite_steps = self._opposites(answer, sentences, spans)
         return EncodedReport(
             input_ids=input_ids,
             token_type_ids=token_type_ids,
@@ -141,7 +156,28 @@ class ReportTokenizer:
             region_groups=groups,
             text_group=text_group(answer),
             steps=replace(said, of_token=token_steps),
+            opposite_ids=opposite_ids,
+            opposite_steps=opposite_steps,
         )
+
+    def _opposites(
+        self, answer: str, sentences: Sequence[SentenceMentions], spans: Int64[np.ndarray, "t 2"]
+    ) -> tuple[Int64[np.ndarray, " o"], Int64[np.ndarray, " o"]]:
+        """Tokens of the opposites of the steps that are read to their end, and the step of each; within `max_len`."""
+        if not self.opposites:
+            return np.zeros(0, np.int64), np.zeros(0, np.int64)
+        ids, steps = [self._cls], [0]
+        visible = int(spans[-1, 1]) if len(spans) else 0
+        for number, mention in enumerate(sentences[:MOST_STEPS], 1):
+            start, end = mention.span
+            if end > visible:
+                break
+            turned = opposite(answer[start:end])
+            tokens = self._tokenizer.encode(turned, add_special_tokens=False).ids if turned else []
+            if len(ids) + len(tokens) < self.max_len:
+                ids += tokens
+                steps += [number] * len(tokens)
+        return np.array([*ids, self._sep], np.int64), np.array([*steps, 0], np.int64)
 
 
 def _region_tokens(
@@ -185,6 +221,14 @@ def collate_reports(encoded: Sequence[EncodedReport], pad_id: int) -> EncodedRep
         token_type_ids[row, :length] = report.token_type_ids
         region_tokens[row, :, :length] = report.region_tokens
         token_steps[row, :length] = report.steps.of_token
+    shape = (len(encoded), max(len(report.opposite_ids) for report in encoded))
+    opposite_ids = np.full(shape, pad_id, np.int64)
+    opposite_mask, opposite_steps = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    for row, report in enumerate(encoded):
+        length = len(report.opposite_ids)
+        opposite_ids[row, :length] = report.opposite_ids
+        opposite_mask[row, :length] = 1
+        opposite_steps[row, :length] = report.opposite_steps
     return EncodedReports(
         input_ids=input_ids,
         attention_mask=attention_mask,
@@ -197,6 +241,9 @@ def collate_reports(encoded: Sequence[EncodedReport], pad_id: int) -> EncodedRep
         step_regions=np.stack([report.steps.regions for report in encoded]),
         step_groups=np.stack([report.steps.groups for report in encoded]),
         step_places=np.stack([report.steps.places for report in encoded]),
+        opposite_ids=opposite_ids,
+        opposite_mask=opposite_mask,
+        opposite_steps=opposite_steps,
     )
 
 

@@ -69,8 +69,13 @@ def explain_skip(
         # texts of regions that are not mentioned, and of steps that are not there, are not used
         targets = micro.targets
         mentioned = embedded.region_text.masked_fill(~targets.mentions[:, :, None], 0.0)
-        said = embedded.step_text.masked_fill((targets.step_groups == NO_STEP)[:, :, None], 0.0)
-        parts = (embedded.volume, embedded.text, embedded.region_volume, mentioned, embedded.step_volume, said)
+        parts = [embedded.volume, embedded.text, embedded.region_volume, mentioned, embedded.step_volume]
+        for sentences, groups in (
+            (embedded.step_text, targets.step_groups),
+            (embedded.sentence_text, targets.sentence_groups),
+            (embedded.opposite_text, targets.sentence_groups),
+        ):
+            parts.append(sentences.masked_fill((groups == NO_STEP)[:, :, None], 0.0))
         finite = torch.stack([_finite_rows(part) for part in parts]).all(0)
         found["input"] += _names(ids, ~_finite_rows(micro.model_input.ct_volume))
         found["embedding"] += _names(ids, ~finite)

@@ -16,7 +16,9 @@ from vlm3d_ct.data.batch import Batch
 from vlm3d_ct.distributed import gather, gather_with_gradient, sum_over_ranks, world_size
 from vlm3d_ct.inference import model_input
 from vlm3d_ct.models import ModelInput, Representations
+from vlm3d_ct.models.dual import tokens_of
 from vlm3d_ct.objectives import ContrastiveObjective, Losses, Targets
+from vlm3d_ct.objectives.reasoning import NO_STEP
 from vlm3d_ct.text.regions import RegionTable
 from vlm3d_ct.training.gradients import clip_gradients
 
@@ -44,18 +46,21 @@ class StepLosses:
     global_loss: Float[Tensor, ""]
     region_loss: Float[Tensor, ""]
     reasoning_loss: Float[Tensor, ""]
+    sentence_loss: Float[Tensor, ""]
     occupancy_loss: Float[Tensor, ""]
 
 
 def micro_batch(batch: Batch, config: Config, table: RegionTable, seed: int) -> MicroBatch:
-    """A batch on the device as a step takes it; without the level of single steps where the objective has none."""
+    """A batch on the device as a step takes it; without the levels of single sentences where the objective has none."""
     inputs = model_input(batch, config, table)
     num_steps = inputs.step_regions.shape[1]
+    turned = tokens_of(inputs.opposite_steps, inputs.num_sentences).any(-1)
     targets = Targets(
         mentions=batch.region_mentions,
         groups=batch.region_groups,
         step_groups=batch.step_groups[:, :num_steps],
         step_places=batch.step_places[:, :num_steps],
+        sentence_groups=torch.where(turned, batch.step_groups[:, : inputs.num_sentences], NO_STEP),
     )
     return MicroBatch(model_input=inputs, targets=targets, seed=seed)
 
@@ -170,6 +175,7 @@ def _report(
         global_loss=losses.global_loss.detach(),
         region_loss=losses.region_loss.detach(),
         reasoning_loss=losses.reasoning_loss.detach(),
+        sentence_loss=losses.sentence_loss.detach(),
         occupancy_loss=occupancy,
     )
 

@@ -322,6 +322,7 @@ def _train_metrics(losses: StepLosses, rate: float, norm: float, objective: Cont
         "global_loss": float(losses.global_loss),
         "region_loss": float(losses.region_loss),
         "reasoning_loss": float(losses.reasoning_loss),
+        "sentence_loss": float(losses.sentence_loss),
         "occupancy_loss": float(losses.occupancy_loss),
         "lr": rate,
         "grad_norm": norm,

@@ -14,20 +14,41 @@ from vlm3d_ct.models import build_model
 from vlm3d_ct.models.dual import select_patches
 from vlm3d_ct.models.patches import pool_occupancy
 from vlm3d_ct.objectives import ContrastiveObjective
+from vlm3d_ct.text.steps import MOST_STEPS
 from vlm3d_ct.training.step import backward
 
 CONFIG = tiny_config(*NO_DROPOUT)
 REASONING = tiny_config(*NO_DROPOUT, "objective.reasoning_weight=0.5")
+SENTENCE = ("objective.sentence_weight=1", "text.attention=sentence", "text.pooling=mean")
 
 
 @pytest.mark.parametrize("slices", [False, True])
 def test_every_representation_has_unit_length(slices: bool):
     pairs = random_pairs(REASONING, 3, slices=slices)
     embedded, _ = tiny_model(REASONING)(pairs.model_input)
-    shapes = [(3, 32), (3, 32), (3, 20, 32), (3, 20, 32), (3, 3, 32), (3, 3, 32)]
+    shapes = [(3, 32), (3, 32), (3, 20, 32), (3, 20, 32), (3, 3, 32), (3, 3, 32), (3, 0, 32), (3, 0, 32)]
     assert [tuple(part.shape) for part in embedded.tensors()] == shapes
     for part in embedded.tensors():
         torch.testing.assert_close(part.norm(dim=-1), torch.ones(part.shape[:-1]))
+
+
+def test_sentences_and_their_opposites_are_read_as_whole_texts_are():
+    config = tiny_config(*NO_DROPOUT, *SENTENCE)
+    pairs, model = random_pairs(config, 3), tiny_model(config)
+    given, text_encoder = pairs.model_input, model.text_encoder
+    embedded, _ = model(given)
+    assert embedded.sentence_text.shape == embedded.opposite_text.shape == (3, MOST_STEPS, 32)
+    for found, ids, steps in (
+        (embedded.sentence_text, given.input_ids, given.token_steps),
+        (embedded.opposite_text, given.opposite_ids, given.opposite_steps),
+    ):
+        for row in range(3):
+            for number in range(1, 4):
+                alone = ids[row, steps[row] == number][None]
+                if alone.shape[1]:
+                    one = torch.ones_like(alone)
+                    read = text_encoder.projection(text_encoder(alone, one, None, one).pooler_output)
+                    torch.testing.assert_close(found[row, number - 1], read[0])
 
 
 def test_a_step_selects_the_patches_of_its_regions_by_their_share():
@@ -82,6 +103,7 @@ def test_slices_have_no_occupancy_loss():
         *(("model.depth=4",), ("model.depth=5",), ("model.depth=6",)),  # the last block is in-slab, in-slab, or along z
         ("model.attention=dense", "model.pooling=mean"),
         ("model.pooling=mean", "model.depth=6", "objective.reasoning_weight=1"),
+        SENTENCE,
     ],
 )
 def test_every_parameter_takes_part_in_every_kind_of_step(slices: bool, changes: tuple[str, ...]):

@@ -194,6 +194,20 @@ def test_within_its_sentence_a_token_sees_everything():
         assert ((before[1] - after[1]).abs().amax(1) > 1e-4).all()
 
 
+def test_the_mean_of_sentences_is_that_of_their_tokens_whatever_else_the_text_holds():
+    torch.manual_seed(0)
+    encoder = TextEncoder(small_bert(tiny_config().text, 50, 0), 24, "mean", "sentence").eval()
+    alone, steps = torch.tensor([[5, 9, 7, 8, 6]]), torch.tensor([[1, 1, 1, 2, 2]])
+    within = torch.tensor([[2, 11, 12, 3, 5, 9, 7, 8, 6, 3, 0]])  # after a question, of another token type
+    types = torch.tensor([[0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 0]])
+    within_steps = torch.tensor([[0, 0, 0, 0, 1, 1, 1, 2, 2, 0, 0]])
+    one = encoder(alone, torch.ones_like(alone), None, steps).pooler_output
+    other = encoder(within, (within > 0).long(), types, within_steps).pooler_output
+    torch.testing.assert_close(one, other)
+    empty = encoder(torch.tensor([[2, 3]]), torch.ones(1, 2, dtype=torch.long), None, torch.zeros(1, 2).long())
+    assert not empty.pooler_output.any()  # no sentence, no meaning, no NaN
+
+
 def test_sentence_attention_without_sentences_is_refused():
     encoder = TextEncoder(small_bert(tiny_config().text, 50, 0), 24, "mean", "sentence")
     with pytest.raises(ValueError, match="token_steps must say"):

@@ -10,7 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vlm3d_ct.config import ObjectiveConfig
-from vlm3d_ct.objectives import ContrastiveObjective, Targets, global_loss, reasoning_loss, region_loss
+from vlm3d_ct.objectives import (
+    ContrastiveObjective,
+    Targets,
+    global_loss,
+    reasoning_loss,
+    region_loss,
+    sentence_loss,
+)
 
 CASES, REGIONS, WIDTH = 5, 4, 6
 
@@ -237,24 +244,80 @@ def test_without_any_step_the_loss_is_zero_and_so_is_its_gradient():
         assert not volume.grad.any()
 
 
-def losses(objective: ContrastiveObjective, seed: int = 0) -> tuple[float, float, float, float]:
+def sentence_inputs(seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    groups = torch.randint(-2, 4, (CASES, STEPS), generator=torch.Generator().manual_seed(seed))  # 0, none, among them
+    shape = (CASES, STEPS, WIDTH)
+    return unit(CASES, WIDTH, seed=4), unit(*shape, seed=50 + seed), unit(*shape, seed=60 + seed), groups
+
+
+def naive_sentence_loss(volume: Tensor, said: Tensor, denied: Tensor, groups: Tensor, factor: float) -> float:
+    """The sentence loss, pair by pair."""
+    total, count = 0.0, 0
+    for case in range(CASES):
+        for number in range(said.shape[1]):
+            group = int(groups[case, number])
+            if group == 0:
+                continue
+            rivals = [other for other in range(CASES) if other != case and group not in groups[other].tolist()]
+            query = said[case, number] - denied[case, number]
+            logits = [factor * float(volume[one] @ query) for one in (case, *rivals)]
+            total, count = total + softmax_share(logits, 0), count + 1
+    return total / max(1, count)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_sentence_loss_is_a_naive_loop(seed: int):
+    inputs = sentence_inputs(seed)
+    assert float(sentence_loss(*inputs, scale(5))) == pytest.approx(naive_sentence_loss(*inputs, 5.0))
+
+
+def test_a_sentence_that_differs_from_its_opposite_in_nothing_is_a_guess():
+    volume, said, _, groups = sentence_inputs(0)
+    own = torch.where(groups == 0, 0, torch.arange(1, 1 + groups.numel()).view_as(groups))
+    assert float(sentence_loss(volume, said, said, own, scale(5))) == pytest.approx(math.log(CASES))
+    each = torch.eye(CASES, dtype=torch.float64)
+    numbers = torch.arange(1, 1 + CASES)[:, None]
+    found = sentence_loss(each, each[:, None], -each[:, None], numbers, scale(20))
+    assert float(found) < 1e-10
+
+
+def test_a_sentence_that_all_reports_have_teaches_nothing():
+    volume, said, denied, groups = sentence_inputs(1)
+    assert float(sentence_loss(volume, said, denied, torch.full_like(groups, 3), scale(5))) == 0.0
+
+
+def test_without_any_sentence_the_loss_is_zero_and_so_is_its_gradient():
+    volume, said, denied, groups = sentence_inputs(2)
+    volume.requires_grad_()
+    for count in (0, STEPS):
+        none = torch.zeros_like(groups)[:, :count]
+        loss = sentence_loss(volume, said[:, :count], denied[:, :count], none, scale(5))
+        loss.backward()
+        assert float(loss.detach()) == 0.0
+        assert volume.grad is not None
+        assert not volume.grad.any()
+
+
+def losses(objective: ContrastiveObjective, seed: int = 0) -> tuple[float, float, float, float, float]:
     volume, text, mentions, groups = region_inputs(seed)
     step_volume, step_text, step_groups, step_places = step_inputs(seed)
+    whole, said, denied, sentence_groups = sentence_inputs(seed)
     result = objective(
-        *(unit(CASES, WIDTH, seed=4).float(), unit(CASES, WIDTH, seed=5).float()),
-        *(volume, text, step_volume, step_text),
-        Targets(mentions, groups, step_groups, step_places),
+        *(whole.float(), unit(CASES, WIDTH, seed=5).float()),
+        *(volume, text, step_volume, step_text, said, denied),
+        Targets(mentions, groups, step_groups, step_places, sentence_groups),
     )
-    parts = (result.total, result.global_loss, result.region_loss, result.reasoning_loss)
-    return float(parts[0].detach()), float(parts[1].detach()), float(parts[2].detach()), float(parts[3].detach())
+    parts = (result.total, result.global_loss, result.region_loss, result.reasoning_loss, result.sentence_loss)
+    total, of_volumes, of_regions, of_steps, of_sentences = (float(part.detach()) for part in parts)
+    return total, of_volumes, of_regions, of_steps, of_sentences
 
 
 def test_the_total_is_the_weighted_sum():
-    total, of_volumes, of_regions, _ = losses(ContrastiveObjective(ObjectiveConfig()))
+    total, of_volumes, of_regions, *_ = losses(ContrastiveObjective(ObjectiveConfig()))
     assert total == pytest.approx(1.0 * of_volumes + 0.5 * of_regions)
-    weights = ObjectiveConfig(global_weight=0.25, region_weight=2.0, reasoning_weight=3.0)
-    total, of_volumes, of_regions, of_steps = losses(ContrastiveObjective(weights))
-    assert total == pytest.approx(0.25 * of_volumes + 2.0 * of_regions + 3.0 * of_steps)
+    weights = ObjectiveConfig(global_weight=0.25, region_weight=2.0, reasoning_weight=3.0, sentence_weight=5.0)
+    total, of_volumes, of_regions, of_steps, of_sentences = losses(ContrastiveObjective(weights))
+    assert total == pytest.approx(0.25 * of_volumes + 2.0 * of_regions + 3.0 * of_steps + 5.0 * of_sentences)
 
 
 def test_without_soft_targets_every_other_text_is_a_rival():
@@ -266,9 +329,13 @@ def test_without_soft_targets_every_other_text_is_a_rival():
     steps = torch.arange(1, 1 + CASES * STEPS).view(CASES, STEPS)
     apart = torch.where(step_groups == 0, 0, steps)
     expected_steps = naive_reasoning_loss(step_volume, step_text, apart, steps, 1 / 0.07)
-    _, _, of_regions, of_steps = losses(ContrastiveObjective(config), seed=3)
+    whole, said, denied, sentence_groups = sentence_inputs(3)
+    own = torch.where(sentence_groups == 0, 0, torch.arange(1, 1 + CASES * STEPS).view(CASES, STEPS))
+    expected_sentences = naive_sentence_loss(whole, said, denied, own, 1 / 0.07)
+    _, _, of_regions, of_steps, of_sentences = losses(ContrastiveObjective(config), seed=3)
     assert of_regions == pytest.approx(expected, rel=1e-5)
     assert of_steps == pytest.approx(expected_steps, rel=1e-5)
+    assert of_sentences == pytest.approx(expected_sentences, rel=1e-5)
     assert of_regions > losses(ContrastiveObjective(ObjectiveConfig()), seed=3)[2]
 
 
@@ -300,8 +367,8 @@ def test_the_temperature_learns():
     volume, text, mentions, groups = region_inputs(0)
     whole = unit(CASES, WIDTH, seed=4).float()
     nothing, no_steps = whole.new_zeros(CASES, 0, WIDTH), torch.zeros(CASES, 0, dtype=torch.long)
-    targets = Targets(mentions, groups, no_steps, no_steps)
-    objective(whole, whole, volume, text, nothing, nothing, targets).total.backward()
+    targets = Targets(mentions, groups, no_steps, no_steps, no_steps)
+    objective(whole, whole, volume, text, *[nothing] * 4, targets).total.backward()
     assert objective.logit_scale.grad is not None
     assert float(objective.logit_scale.grad) != 0.0
 

@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 
 from vlm3d_ct.errors import ConfigError
 from vlm3d_ct.text.mentions import find_mentions
+from vlm3d_ct.text.opposite import opposite
 from vlm3d_ct.text.regions import load_region_table
 from vlm3d_ct.text.report import Report
 from vlm3d_ct.text.tokenize import ReportTokenizer, collate_reports, train_small_tokenizer
@@ -258,3 +259,44 @@ def test_a_file_that_is_no_bert_tokenizer_is_refused(content: str):
 def test_a_length_without_room_for_text_is_refused():
     with pytest.raises(ConfigError, match="max_len is 3"):
         ReportTokenizer(small_json(), 3)
+
+
+@given(answers, questions, st.integers(8, 160))
+def test_each_opposite_has_the_number_of_the_sentence_it_turns_round(answer: str, question: str, max_len: int):
+    asked = ReportTokenizer(small_json(), max_len, opposites=True)
+    table = load_region_table()
+    encoded, plain = (
+        asked.encode(report(answer, question), table),
+        tokenizer(max_len).encode(report(answer, question), table),
+    )
+    assert encoded.input_ids.tolist() == plain.input_ids.tolist()
+    assert plain.opposite_ids.shape == plain.opposite_steps.shape == (0,)
+    assert 2 <= len(encoded.opposite_ids) == len(encoded.opposite_steps) <= max_len
+    assert (encoded.opposite_ids[0], encoded.opposite_ids[-1]) == (2, 3)
+    reference = Tokenizer.from_str(small_json())
+    read = len(reference.encode(answer, add_special_tokens=False).ids) - (encoded.steps.of_token > 0).sum()
+    for number in np.unique(encoded.opposite_steps[encoded.opposite_steps > 0]).tolist():
+        start, end = find_mentions(answer, table)[number - 1].span
+        turned = opposite(answer[start:end])
+        assert turned is not None
+        expected = reference.encode(turned, add_special_tokens=False).ids
+        assert encoded.opposite_ids[encoded.opposite_steps == number].tolist() == expected
+        own = encoded.input_ids[encoded.steps.of_token == number]  # a sentence that is cut off has no opposite
+        assert own.tolist() == reference.encode(answer[start:end], add_special_tokens=False).ids
+    if not read and max_len > 150 and len(answer) < 200:  # everything fits
+        numbers = {n for n, m in enumerate(find_mentions(answer, table), 1) if opposite(answer[slice(*m.span)])}
+        assert set(encoded.opposite_steps.tolist()) - {0} == numbers
+
+
+def test_opposites_are_padded_to_the_longest_of_the_batch():
+    asked = ReportTokenizer(small_json(), 128, opposites=True)
+    encoded = [asked.encode(report(text), load_region_table()) for text in (SENTENCES[0], "No pleural effusion.", "")]
+    batch = collate_reports(encoded, asked.pad_id)
+    longest = max(len(one.opposite_ids) for one in encoded)
+    assert batch.opposite_ids.shape == batch.opposite_mask.shape == batch.opposite_steps.shape == (3, longest)
+    for row, one in enumerate(encoded):
+        length = len(one.opposite_ids)
+        assert batch.opposite_mask[row].tolist() == [1] * length + [0] * (longest - length)
+        assert batch.opposite_ids[row, :length].tolist() == one.opposite_ids.tolist()
+        assert batch.opposite_steps[row, :length].tolist() == one.opposite_steps.tolist()
+        assert set(batch.opposite_ids[row, length:].tolist()) <= {asked.pad_id}

@@ -15,7 +15,9 @@ from vlm3d_ct.training.step import MicroBatch, Update, backward
 GLOBAL_ONLY = ("objective.region_weight=0", "objective.occupancy_weight=0")
 REGION_ONLY = ("objective.global_weight=0", "objective.occupancy_weight=0")
 REASONING_ONLY = ("objective.reasoning_weight=0.5", "objective.global_weight=0", *GLOBAL_ONLY)
-OBJECTIVES = [GLOBAL_ONLY, REGION_ONLY, (), REASONING_ONLY]
+SENTENCE = ("objective.sentence_weight=0.5", "text.attention=sentence", "text.pooling=mean")
+SENTENCE_ONLY = (*SENTENCE, "objective.global_weight=0", *GLOBAL_ONLY)
+OBJECTIVES = [GLOBAL_ONLY, REGION_ONLY, (), REASONING_ONLY, SENTENCE_ONLY]
 TOLERANCE = 1e-5
 """Relative to a gradient's norm: some hundred roundings of fp32 (6e-8)."""
 
@@ -64,7 +66,7 @@ def one_graph(
     return gradients(model, objective), float(total.detach())
 
 
-@pytest.mark.parametrize("overrides", OBJECTIVES, ids=["global", "region", "plan", "reasoning"])
+@pytest.mark.parametrize("overrides", OBJECTIVES, ids=["global", "region", "plan", "reasoning", "sentence"])
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_accumulation_with_dropout_gives_the_gradient_of_one_graph(overrides: tuple[str, ...], checkpointing: bool):
     config = tiny_config(*overrides, f"training.gradient_checkpointing={checkpointing}")
@@ -78,7 +80,7 @@ def test_accumulation_with_dropout_gives_the_gradient_of_one_graph(overrides: tu
     assert float(report.total) == pytest.approx(loss, rel=1e-5)
 
 
-@pytest.mark.parametrize("overrides", OBJECTIVES, ids=["global", "region", "plan", "reasoning"])
+@pytest.mark.parametrize("overrides", OBJECTIVES, ids=["global", "region", "plan", "reasoning", "sentence"])
 @pytest.mark.parametrize("slices", [False, True])
 def test_without_dropout_accumulation_gives_the_gradient_of_one_large_batch(overrides: tuple[str, ...], slices: bool):
     config = tiny_config(*NO_DROPOUT, *overrides)
@@ -90,7 +92,7 @@ def test_without_dropout_accumulation_gives_the_gradient_of_one_large_batch(over
         model, objective = setup(config)
         report = backward(model, objective, split(pairs, sizes))
         assert_close(gradients(model, objective), expected)
-        for field in ("total", "global_loss", "region_loss", "reasoning_loss", "occupancy_loss"):
+        for field in ("total", "global_loss", "region_loss", "reasoning_loss", "sentence_loss", "occupancy_loss"):
             assert float(getattr(report, field)) == pytest.approx(float(getattr(whole, field)), rel=1e-5, abs=1e-7)
 
 

@@ -87,6 +87,7 @@ def test_a_run_validates_saves_and_records_when_it_should(
         "global_loss",
         "region_loss",
         "reasoning_loss",
+        "sentence_loss",
         "occupancy_loss",
         "lr",
         "grad_norm",
