@@ -153,7 +153,7 @@ class ObjectiveConfig:
     occupancy_weight: Annotated[float, Field(ge=0)] = 0.1
     soft_targets: bool = True
     """Texts that say the same, or only that the same is normal, are no negatives of each other at the region and step
-    levels; false makes all of them negatives."""
+    levels, equal sentences none at the sentence level; false makes all of them negatives."""
     temperature: Annotated[float, Field(gt=0.01)] = 0.07
     """Start of the learned temperature; its inverse is clamped at 100."""
 

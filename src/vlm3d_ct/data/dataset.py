@@ -37,7 +37,8 @@ from vlm3d_ct.text.tokenize import EncodedReport, ReportTokenizer
 from vlm3d_ct.volumes.preprocess import Preprocess
 
 MOST_ENCODED = 8192
-"""Encoded reports that a worker keeps: 24 KB each at 512 tokens. All come equally often: it does not matter which."""
+"""Encoded reports that a worker keeps: 24 KB each at 512 tokens, a third more with opposites. All come equally often:
+it does not matter which."""
 
 
 class CaseDataset(Dataset[Sample]):

@@ -52,7 +52,7 @@ class ModelInput:
 
 @dataclass
 class Representations:
-    """What the objectives compare; every row of unit length, in fp32."""
+    """What the objectives compare, in fp32; every row that stands for something is of unit length."""
 
     volume: Float[Tensor, "b d"]
     text: Float[Tensor, "b d"]

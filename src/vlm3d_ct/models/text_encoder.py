@@ -26,7 +26,7 @@ class TextEncoder(nn.Module):
         bert: the text model.
         embed_dim: width of the shared space.
         pooling: ``cls`` takes BERT's own pooled output; ``mean`` the mean of the tokens, with ``sentence`` attention of
-            those within sentences, and BERT's pooler is left out.
+            those within sentences (of all, where a text has none), and BERT's pooler is left out.
         attention: ``text``, a token sees the whole text; ``sentence``, it sees its sentence only and counts its place
             from the sentence's start, all of one token type, so that a sentence is read alike wherever it stands.
         gradient_checkpointing: recompute the BERT's layers in the backward pass.
@@ -78,12 +78,13 @@ class TextEncoder(nn.Module):
                 raise ValueError("text.attention = sentence: token_steps must say which sentence each token is of.")
             same = token_steps[:, :, None] == token_steps[:, None, :]
             seen, places = (same & attention_mask[:, None].bool())[:, None], _places_in_runs(token_steps)
-            token_type_ids, counted = None, attention_mask * (token_steps != 0)
+            within = attention_mask * (token_steps != 0)
+            token_type_ids, counted = None, torch.where(within.any(1, keepdim=True), within, attention_mask)
         read = self.bert(input_ids=input_ids, attention_mask=seen, token_type_ids=token_type_ids, position_ids=places)
         if self.pooling == "mean":
             tokens = read.last_hidden_state
             weights = counted[..., None].to(tokens.dtype)
-            read.pooler_output = (tokens * weights).sum(1) / weights.sum(1).clamp(min=1)
+            read.pooler_output = (tokens * weights).sum(1) / weights.sum(1)
         return read
 
     def region_features(

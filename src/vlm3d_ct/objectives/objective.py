@@ -38,7 +38,8 @@ class Targets:
         groups: identity of each region's text (see `region_loss`).
         step_groups: identity of each step's sentence (see `reasoning_loss`).
         step_places: identity of the regions that each step speaks of.
-        sentence_groups: identity of each sentence that has an opposite (see `sentence_loss`).
+        sentence_groups: identity of each sentence that is read by itself (see `sentence_loss`).
+        turned: which of these have an opposite.
     """
 
     mentions: Bool[Tensor, "n r"]
@@ -46,6 +47,7 @@ class Targets:
     step_groups: Int64[Tensor, "n s"]
     step_places: Int64[Tensor, "n s"]
     sentence_groups: Int64[Tensor, "n k"]
+    turned: Bool[Tensor, "n k"]
 
     def tensors(self) -> tuple[Tensor, ...]:
         """The tensors in the order of the fields."""
@@ -60,6 +62,7 @@ class Targets:
             step_groups=torch.where(self.step_groups == NO_STEP, NO_STEP, own),
             step_places=own,
             sentence_groups=torch.where(self.sentence_groups == NO_STEP, NO_STEP, _numbers(self.sentence_groups)),
+            turned=self.turned,
         )
 
 
@@ -114,7 +117,12 @@ class ContrastiveObjective(nn.Module):
                 step_volume.float(), step_text.float(), targets.step_groups, targets.step_places, self.scale
             )
             of_sentences = sentence_loss(
-                volume.float(), sentence_text.float(), opposite_text.float(), targets.sentence_groups, self.scale
+                volume.float(),
+                sentence_text.float(),
+                opposite_text.float(),
+                targets.sentence_groups,
+                targets.turned,
+                self.scale,
             )
         weights = self.config
         total = weights.global_weight * of_volumes + weights.region_weight * of_regions

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from vlm3d_ct.objectives.reasoning import NO_STEP
@@ -14,6 +14,7 @@ def sentence_loss(
     sentences: Float[Tensor, "n k d"],
     opposites: Float[Tensor, "n k d"],
     groups: Int64[Tensor, "n k"],
+    turned: Bool[Tensor, "n k"],
     scale: Float[Tensor, "1"],
 ) -> Float[Tensor, ""]:
     """Let what a sentence says, and its opposite does not, find the volume of its report.
@@ -29,9 +30,10 @@ def sentence_loss(
         sentences: unit vectors of the sentences of their reports; any value where there is none.
         opposites: unit vectors of the sentences' opposites.
         groups: identity of each sentence; `NO_STEP` where there is none.
+        turned: which of them have an opposite; the others only say that their volume is no rival.
         scale: inverse temperature.
     """
-    valid = groups != NO_STEP
+    valid = turned & (groups != NO_STEP)
     own = torch.arange(len(groups), device=groups.device)[:, None].expand_as(groups)[valid]
     says = (groups[valid][:, None, None] == groups[None]).any(-1)  # which volumes' reports have the sentence
     says[torch.arange(len(own), device=own.device), own] = False

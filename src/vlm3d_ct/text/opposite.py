@@ -6,22 +6,40 @@ import re
 
 _LONGEST = 400
 """Characters of a sentence that is tried; longer ones are no single statement."""
-_HEADING = re.compile(r"^(?:[A-Za-z]+:|[Ii]n (?:summary|conclusion|short),|[Oo]verall,)\s*")
-_SEVERAL = re.compile(r";|\b(?:but|however|although|though|while|whereas|except)\b", re.IGNORECASE)
-_ALREADY = (
-    (re.compile(r"\bcan ?not\b", re.IGNORECASE), "can"),
-    (re.compile(r"\bnegative\s+for\b", re.IGNORECASE), "positive for"),
-    (re.compile(r"\bfree\s+of\b", re.IGNORECASE), "with"),
-    (re.compile(r"\bwithout\s+(?:any\s+)?", re.IGNORECASE), "with "),
-    (re.compile(r"\b(?:no|not|never)\s+(?:any\s+)?", re.IGNORECASE), ""),
-    (re.compile(r"\babsent\b", re.IGNORECASE), "present"),
-    (re.compile(r"\bunremarkable\b", re.IGNORECASE), "remarkable"),
+_HEADING = re.compile(
+    r"^(?:[A-Za-z/]+(?:\s[A-Za-z/]+){0,4}:|[Ii]n (?:summary|conclusion|short),|[Oo]verall,"
+    r"|When examined in [^;:,]+[;:,])\s*"
 )
-"""Words that deny, and what stands in their place in the opposite; the first that occurs is taken."""
+_SEVERAL = re.compile(
+    r";|\b(?:but|however|although|though|while|whereas|except|which|unless|may|might|could|if)\b", re.I
+)
+_NO_SUBJECT = re.compile(r"^(?:it|they|this|these|that|those|no\.?\s*\d)\b", re.IGNORECASE)
+"""What the sentence speaks of stands in another one; or "no" is a number."""
+_ALREADY = tuple(
+    (re.compile(words, re.IGNORECASE), instead)
+    for words, instead in (
+        (r"\b(?:can ?not|can['\u2019]t)\b", "can"),
+        (r"(?<=\w)n['\u2019]t\b", ""),
+        (r"\bno\s+longer\b", "still"),
+        (r"\bnone\s+of\b", "some of"),
+        (r"\bnone\b", "present"),
+        (r"\b(?:absence|lack)\s+of\b", "presence of"),
+        (r"\bnegative\s+for\b", "positive for"),
+        (r"\bfree\s+of\b", "with"),
+        (r"\bwithout\s+(?:any\s+)?(?!(?:\w+\s+){0,2}contrast\b)", "with "),
+        (r"\b(?:no|not|never)\s+(?:any\s+)?", ""),
+        (r"\babsent\b", "present"),
+        (r"\bunremarkable\b", "remarkable"),
+    )
+)
+"""Words that deny, and what stands in their place in the opposite; the first of the list that occurs is taken."""
 _NEITHER, _NOR = re.compile(r"\bneither\b", re.IGNORECASE), re.compile(r"\bnor\b", re.IGNORECASE)
-_THERE_IS = re.compile(r"^(there\s+(?:is|are|was|were)\s+)(?:(?:an?|some)\s+)?", re.IGNORECASE)
+_THERE_IS = re.compile(
+    r"^(there\s+(?:is|are|was|were)\s+)(?:(?:also|only|still|likely|probably)\s+)?(?:(?:an?|some|the)\s+)?", re.I
+)
 _SHOWS = re.compile(
-    r"\b((?:shows?|contains?|reveals?|demonstrates?|has|have)\s+)(?!been\b|\w+ed\b)(?:(?:an?|some)\s+)?", re.IGNORECASE
+    r"\b((?:shows?|contains?|reveals?|demonstrates?|(?:has|have)(?=\s+(?:an?|some)\s))\s+)(?:(?:an?|some)\s+)?",
+    re.IGNORECASE,
 )
 _IS = re.compile(r"\b(is|are|was|were|has|have)\b", re.IGNORECASE)
 _SEEN = re.compile(
@@ -30,6 +48,7 @@ _SEEN = re.compile(
     re.IGNORECASE,
 )
 _PLACE_FIRST = re.compile(r"^(?:in|at|on|along|within)\s", re.IGNORECASE)
+_STATE = re.compile(r"^(?:normal|clear|open|patent|intact|natural|preserved)\b", re.IGNORECASE)
 _ARTICLE = re.compile(r"^(?:an?|the|some)\s+", re.IGNORECASE)
 
 
@@ -44,7 +63,9 @@ def opposite(sentence: str) -> str | None:
     heading = _HEADING.match(sentence)
     start = heading.end() if heading else 0
     statement = sentence[start:].strip()
-    if not statement.strip(".!? ") or len(statement) > _LONGEST or _SEVERAL.search(statement):
+    if not statement.strip(".!? ") or len(statement) > _LONGEST:
+        return None
+    if _SEVERAL.search(statement) or _NO_SUBJECT.search(statement):
         return None
     return sentence[:start] + _capital(_stated(statement) or _denied(statement))
 
@@ -60,7 +81,7 @@ def _stated(statement: str) -> str | None:
     for words, instead in _ALREADY:
         turned, count = words.subn(instead, statement, count=1)
         if count:
-            return turned
+            return _NOR.sub("or", turned)
     return None
 
 
@@ -75,4 +96,4 @@ def _denied(statement: str) -> str:
     if verb and (_PLACE_FIRST.match(statement) or not _SEEN.search(statement) or len(statement) % 2 == 0):
         return f"{statement[: verb.end()]} not{statement[verb.end() :]}"
     rest = _ARTICLE.sub("", statement)
-    return "No " + (rest if rest[1:2].isupper() else rest[:1].lower() + rest[1:])
+    return ("Not " if _STATE.match(rest) else "No ") + (rest if rest[1:2].isupper() else rest[:1].lower() + rest[1:])

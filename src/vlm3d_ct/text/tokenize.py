@@ -147,7 +147,7 @@ class ReportTokenizer:
         token_steps = np.zeros(len(input_ids), np.int64)
         for whole, part in ((region_tokens, answer_tokens), (token_steps, said.of_token)):
             whole[..., len(head) : len(head) + part.shape[-1]] = part
-        opposite_ids, opposite_steps = self._opposites(answer, sentences, spans)
+        opposite_ids, opposite_steps = self._opposites(answer, sentences, spans, said.of_token)
         return EncodedReport(
             input_ids=input_ids,
             token_type_ids=token_type_ids,
@@ -161,22 +161,26 @@ class ReportTokenizer:
         )
 
     def _opposites(
-        self, answer: str, sentences: Sequence[SentenceMentions], spans: Int64[np.ndarray, "t 2"]
+        self,
+        answer: str,
+        sentences: Sequence[SentenceMentions],
+        spans: Int64[np.ndarray, "t 2"],
+        of_token: Int64[np.ndarray, " t"],
     ) -> tuple[Int64[np.ndarray, " o"], Int64[np.ndarray, " o"]]:
         """Tokens of the opposites of the steps that are read to their end, and the step of each; within `max_len`."""
         if not self.opposites:
             return np.zeros(0, np.int64), np.zeros(0, np.int64)
         ids, steps = [self._cls], [0]
         visible = int(spans[-1, 1]) if len(spans) else 0
-        for number, mention in enumerate(sentences[:MOST_STEPS], 1):
-            start, end = mention.span
-            if end > visible:
-                break
+        for start, end in (mention.span for mention in sentences):
+            own = of_token[(spans[:, 0] >= start) & (spans[:, 1] <= end)]
+            if end > visible or not own.any() or own[0] > MOST_STEPS:
+                continue
             turned = opposite(answer[start:end])
             tokens = self._tokenizer.encode(turned, add_special_tokens=False).ids if turned else []
             if len(ids) + len(tokens) < self.max_len:
                 ids += tokens
-                steps += [number] * len(tokens)
+                steps += [int(own[0])] * len(tokens)
         return np.array([*ids, self._sep], np.int64), np.array([*steps, 0], np.int64)
 
 

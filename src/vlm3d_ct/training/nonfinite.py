@@ -70,12 +70,12 @@ def explain_skip(
         targets = micro.targets
         mentioned = embedded.region_text.masked_fill(~targets.mentions[:, :, None], 0.0)
         parts = [embedded.volume, embedded.text, embedded.region_volume, mentioned, embedded.step_volume]
-        for sentences, groups in (
-            (embedded.step_text, targets.step_groups),
-            (embedded.sentence_text, targets.sentence_groups),
-            (embedded.opposite_text, targets.sentence_groups),
+        for sentences, used in (
+            (embedded.step_text, targets.step_groups != NO_STEP),
+            (embedded.sentence_text, targets.turned),
+            (embedded.opposite_text, targets.turned),
         ):
-            parts.append(sentences.masked_fill((groups == NO_STEP)[:, :, None], 0.0))
+            parts.append(sentences.masked_fill(~used[:, :, None], 0.0))
         finite = torch.stack([_finite_rows(part) for part in parts]).all(0)
         found["input"] += _names(ids, ~_finite_rows(micro.model_input.ct_volume))
         found["embedding"] += _names(ids, ~finite)

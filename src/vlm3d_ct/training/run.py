@@ -148,10 +148,11 @@ def _trainer(
 ) -> Trainer:
     table = load_region_table()
     cache = open_cache(config)
-    tokenizer = ReportTokenizer(
-        built.tokenizer_json, config.text.max_len, opposites=config.objective.sentence_weight > 0
+    tokenizer, with_opposites = (
+        ReportTokenizer(built.tokenizer_json, config.text.max_len, opposites=opposites)
+        for opposites in (False, config.objective.sentence_weight > 0)
     )
-    training = CaseDataset(cohort.training, cache, tokenizer, table, config.augment, config.seed)
+    training = CaseDataset(cohort.training, cache, with_opposites, table, config.augment, config.seed)
     held_out = [case for case in cohort.validation if case.kind == "volume"]
     if not held_out:
         raise ConfigError(

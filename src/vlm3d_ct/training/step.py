@@ -18,7 +18,6 @@ from vlm3d_ct.inference import model_input
 from vlm3d_ct.models import ModelInput, Representations
 from vlm3d_ct.models.dual import tokens_of
 from vlm3d_ct.objectives import ContrastiveObjective, Losses, Targets
-from vlm3d_ct.objectives.reasoning import NO_STEP
 from vlm3d_ct.text.regions import RegionTable
 from vlm3d_ct.training.gradients import clip_gradients
 
@@ -54,13 +53,13 @@ def micro_batch(batch: Batch, config: Config, table: RegionTable, seed: int) -> 
     """A batch on the device as a step takes it; without the levels of single sentences where the objective has none."""
     inputs = model_input(batch, config, table)
     num_steps = inputs.step_regions.shape[1]
-    turned = tokens_of(inputs.opposite_steps, inputs.num_sentences).any(-1)
     targets = Targets(
         mentions=batch.region_mentions,
         groups=batch.region_groups,
         step_groups=batch.step_groups[:, :num_steps],
         step_places=batch.step_places[:, :num_steps],
-        sentence_groups=torch.where(turned, batch.step_groups[:, : inputs.num_sentences], NO_STEP),
+        sentence_groups=batch.step_groups[:, : inputs.num_sentences],
+        turned=tokens_of(inputs.opposite_steps, inputs.num_sentences).any(-1),
     )
     return MicroBatch(model_input=inputs, targets=targets, seed=seed)
 

@@ -20,8 +20,8 @@ def test_the_18_abnormalities_are_asked_for_as_ct_clip_does_first():
     assert table.main == "ct_clip"
     for name, wordings in table.wordings.items():
         assert (wordings[0].positive, wordings[0].negative) == (f"{name} is present.", f"{name} is not present.")
-        assert len(wordings) == 6
-        assert len({(w.positive, w.negative) for w in wordings}) == 6
+        assert len(wordings) == 12
+        assert len({(w.positive, w.negative) for w in wordings}) == 12
 
 
 def test_rad_chestct_has_its_16_classes_and_every_column_exists(tmp_path: Path):
