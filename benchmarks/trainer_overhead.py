@@ -73,7 +73,7 @@ def made_up_pairs(config: Config, count: int) -> MicroBatch:
         opposite_mask=nothing,
         opposite_steps=nothing,
     )
-    targets = Targets(mentions, torch.randint(0, 50, (count, regions)), nothing, nothing, nothing)
+    targets = Targets(mentions, torch.randint(0, 50, (count, regions)), nothing, nothing, nothing, nothing.bool())
     return MicroBatch(inputs, targets, seed=0)
 
 

@@ -95,9 +95,7 @@ def random_pairs(config: Config, count: int, seed: int = 0, *, slices: bool = Fa
         opposite_steps=opposite_steps.sort(1).values,
     )
     num_sentences = inputs.num_sentences
-    turned = tokens_of(inputs.opposite_steps, num_sentences).any(-1) & tokens_of(inputs.token_steps, num_sentences).any(
-        -1
-    )
+    read = tokens_of(inputs.token_steps, num_sentences).any(-1)
     step_groups = torch.randint(-3, 8, (count, num_steps), generator=random)
     there = (inputs.token_steps[:, None] == torch.arange(1, num_steps + 1)[:, None]).any(-1)
     targets = Targets(
@@ -105,9 +103,8 @@ def random_pairs(config: Config, count: int, seed: int = 0, *, slices: bool = Fa
         groups=torch.randint(-3, 8, (count, num_regions), generator=random),
         step_groups=torch.where(there, step_groups, NO_STEP),
         step_places=torch.randint(1, 4, (count, num_steps), generator=random),
-        sentence_groups=torch.where(
-            turned, torch.randint(1, 20, (count, num_sentences), generator=random), torch.tensor(NO_STEP)
-        ),
+        sentence_groups=torch.where(read, torch.randint(1, 20, (count, num_sentences), generator=random), NO_STEP),
+        turned=read & tokens_of(inputs.opposite_steps, num_sentences).any(-1),
     )
     return MicroBatch(model_input=inputs, targets=targets, seed=seed)
 

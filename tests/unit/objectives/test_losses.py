@@ -244,19 +244,23 @@ def test_without_any_step_the_loss_is_zero_and_so_is_its_gradient():
         assert not volume.grad.any()
 
 
-def sentence_inputs(seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    groups = torch.randint(-2, 4, (CASES, STEPS), generator=torch.Generator().manual_seed(seed))  # 0, none, among them
+def sentence_inputs(seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    random = torch.Generator().manual_seed(seed)
+    groups = torch.randint(-2, 4, (CASES, STEPS), generator=random)  # 0, none, among them
+    turned = torch.rand((CASES, STEPS), generator=random) < 0.7
     shape = (CASES, STEPS, WIDTH)
-    return unit(CASES, WIDTH, seed=4), unit(*shape, seed=50 + seed), unit(*shape, seed=60 + seed), groups
+    return unit(CASES, WIDTH, seed=4), unit(*shape, seed=50 + seed), unit(*shape, seed=60 + seed), groups, turned
 
 
-def naive_sentence_loss(volume: Tensor, said: Tensor, denied: Tensor, groups: Tensor, factor: float) -> float:
+def naive_sentence_loss(
+    volume: Tensor, said: Tensor, denied: Tensor, groups: Tensor, turned: Tensor, factor: float
+) -> float:
     """The sentence loss, pair by pair."""
     total, count = 0.0, 0
     for case in range(CASES):
         for number in range(said.shape[1]):
             group = int(groups[case, number])
-            if group == 0:
+            if group == 0 or not turned[case, number]:
                 continue
             rivals = [other for other in range(CASES) if other != case and group not in groups[other].tolist()]
             query = said[case, number] - denied[case, number]
@@ -272,26 +276,29 @@ def test_the_sentence_loss_is_a_naive_loop(seed: int):
 
 
 def test_a_sentence_that_differs_from_its_opposite_in_nothing_is_a_guess():
-    volume, said, _, groups = sentence_inputs(0)
+    volume, said, _, groups, turned = sentence_inputs(0)
     own = torch.where(groups == 0, 0, torch.arange(1, 1 + groups.numel()).view_as(groups))
-    assert float(sentence_loss(volume, said, said, own, scale(5))) == pytest.approx(math.log(CASES))
+    assert float(sentence_loss(volume, said, said, own, turned, scale(5))) == pytest.approx(math.log(CASES))
     each = torch.eye(CASES, dtype=torch.float64)
     numbers = torch.arange(1, 1 + CASES)[:, None]
-    found = sentence_loss(each, each[:, None], -each[:, None], numbers, scale(20))
+    found = sentence_loss(each, each[:, None], -each[:, None], numbers, numbers > 0, scale(20))
     assert float(found) < 1e-10
 
 
-def test_a_sentence_that_all_reports_have_teaches_nothing():
-    volume, said, denied, groups = sentence_inputs(1)
-    assert float(sentence_loss(volume, said, denied, torch.full_like(groups, 3), scale(5))) == 0.0
+def test_a_sentence_that_all_reports_have_teaches_nothing_whether_or_not_they_have_its_opposite():
+    volume, said, denied, groups, turned = sentence_inputs(1)
+    assert turned.any()
+    assert not turned.all()
+    assert float(sentence_loss(volume, said, denied, torch.full_like(groups, 3), turned, scale(5))) == 0.0
 
 
 def test_without_any_sentence_the_loss_is_zero_and_so_is_its_gradient():
-    volume, said, denied, groups = sentence_inputs(2)
+    volume, said, denied, groups, turned = sentence_inputs(2)
     volume.requires_grad_()
-    for count in (0, STEPS):
-        none = torch.zeros_like(groups)[:, :count]
-        loss = sentence_loss(volume, said[:, :count], denied[:, :count], none, scale(5))
+    nothing = torch.zeros_like(groups)
+    for count, numbers, used in ((0, nothing, turned), (STEPS, nothing, turned), (STEPS, groups, turned & False)):
+        inputs = (said[:, :count], denied[:, :count], numbers[:, :count], used[:, :count])
+        loss = sentence_loss(volume, *inputs, scale(5))
         loss.backward()
         assert float(loss.detach()) == 0.0
         assert volume.grad is not None
@@ -301,11 +308,11 @@ def test_without_any_sentence_the_loss_is_zero_and_so_is_its_gradient():
 def losses(objective: ContrastiveObjective, seed: int = 0) -> tuple[float, float, float, float, float]:
     volume, text, mentions, groups = region_inputs(seed)
     step_volume, step_text, step_groups, step_places = step_inputs(seed)
-    whole, said, denied, sentence_groups = sentence_inputs(seed)
+    whole, said, denied, sentence_groups, turned = sentence_inputs(seed)
     result = objective(
         *(whole.float(), unit(CASES, WIDTH, seed=5).float()),
         *(volume, text, step_volume, step_text, said, denied),
-        Targets(mentions, groups, step_groups, step_places, sentence_groups),
+        Targets(mentions, groups, step_groups, step_places, sentence_groups, turned),
     )
     parts = (result.total, result.global_loss, result.region_loss, result.reasoning_loss, result.sentence_loss)
     total, of_volumes, of_regions, of_steps, of_sentences = (float(part.detach()) for part in parts)
@@ -329,9 +336,9 @@ def test_without_soft_targets_every_other_text_is_a_rival():
     steps = torch.arange(1, 1 + CASES * STEPS).view(CASES, STEPS)
     apart = torch.where(step_groups == 0, 0, steps)
     expected_steps = naive_reasoning_loss(step_volume, step_text, apart, steps, 1 / 0.07)
-    whole, said, denied, sentence_groups = sentence_inputs(3)
+    whole, said, denied, sentence_groups, turned = sentence_inputs(3)
     own = torch.where(sentence_groups == 0, 0, torch.arange(1, 1 + CASES * STEPS).view(CASES, STEPS))
-    expected_sentences = naive_sentence_loss(whole, said, denied, own, 1 / 0.07)
+    expected_sentences = naive_sentence_loss(whole, said, denied, own, turned, 1 / 0.07)
     _, _, of_regions, of_steps, of_sentences = losses(ContrastiveObjective(config), seed=3)
     assert of_regions == pytest.approx(expected, rel=1e-5)
     assert of_steps == pytest.approx(expected_steps, rel=1e-5)
@@ -367,7 +374,7 @@ def test_the_temperature_learns():
     volume, text, mentions, groups = region_inputs(0)
     whole = unit(CASES, WIDTH, seed=4).float()
     nothing, no_steps = whole.new_zeros(CASES, 0, WIDTH), torch.zeros(CASES, 0, dtype=torch.long)
-    targets = Targets(mentions, groups, no_steps, no_steps, no_steps)
+    targets = Targets(mentions, groups, *[no_steps] * 3, no_steps.bool())
     objective(whole, whole, volume, text, *[nothing] * 4, targets).total.backward()
     assert objective.logit_scale.grad is not None
     assert float(objective.logit_scale.grad) != 0.0

@@ -34,6 +34,18 @@ OPPOSITES = {
     "In the right upper lobe, a consolidation is present.": "In the right upper lobe, a consolidation is not present.",
     "In summary, mosaic perfusion in both lower lobes.": "In summary, No mosaic perfusion in both lower lobes.",
     "Findings: no nodule.": "Findings: Nodule.",
+    "When examined in the lung window; no nodule is detected.": "When examined in the lung window; Nodule is detected.",
+    "Heart and mediastinum: Normal.": "Heart and mediastinum: Not normal.",
+    "None of the nodules is calcified.": "Some of the nodules is calcified.",
+    "Pneumothorax: none.": "Pneumothorax: Present.",
+    "Absence of pleural effusion.": "Presence of pleural effusion.",
+    "A nodule can't be seen.": "A nodule can be seen.",
+    "The nodule is no longer seen.": "The nodule is still seen.",
+    "The aorta is not dilated nor thrombosed.": "The aorta is dilated or thrombosed.",
+    "Without contrast, the lungs are clear.": "Without contrast, the lungs are not clear.",
+    "The lung shows increased density.": "The lung shows no increased density.",
+    "The vertebra has lost height.": "The vertebra has not lost height.",
+    "There is also a nodule.": "There is no nodule.",
     "Neither a nodule nor a mass is seen.": "Either a nodule or a mass is seen.",
 }
 NONE = [
@@ -41,6 +53,7 @@ NONE = [
     "Hydrothorax on the left; sequela changes in the right upper lobe.",
     "No pleural effusion, but the heart is enlarged.",
     "Lungs are clear except for a nodule.",
+    *("It measures 12 mm.", "There may be a nodule.", "No. 5 rib fracture."),
     "Nodule " * 80,
 ]
 
@@ -60,8 +73,14 @@ def test_what_is_seen_is_denied_in_both_ways_and_always_in_the_same():
     assert [opposite(s) for s in sentences] == ["7 mm nodules are not seen.", "No 12 mm nodules are seen."]
 
 
-@given(st.text(alphabet="abN .,;:ot\n", max_size=60))
-def test_every_opposite_differs_and_is_the_same_again(sentence: str):
+WORDS = (
+    "no not none without neither nor free of absent there is are has shows contains nodule effusion the a seen clear, :"
+)
+
+
+@given(st.lists(st.sampled_from(WORDS.split(" ")), min_size=1, max_size=8))
+def test_every_opposite_differs_and_is_the_same_again(words: list[str]):
+    sentence = " ".join(words) + "."
     found = opposite(sentence)
     assert found is None or found.casefold() != sentence.casefold()
     assert opposite(sentence) == found
@@ -78,13 +97,15 @@ def test_hand_written_findings_become_absent_and_absences_findings():
     still = [s for s in normal if (other := turned[s]) is not None and states_only_normality(other)]
     assert len(normal) > 100
     assert len(still) <= 0.03 * len(normal)
-    assert sum(other is None for other in turned.values()) <= 0.03 * len(sentences)
+    assert sum(other is None for other in turned.values()) <= 0.04 * len(sentences)
 
 
 def test_the_shipped_prompts_are_opposites_in_its_sense():
-    pairs = [w for found in shipped_prompts("ct_rate").wordings.values() for w in found if w.name == "ct_clip"]
-    assert all(opposite(pair.negative) == pair.positive for pair in pairs)
-    assert all(
-        opposite(pair.positive) in (pair.negative, f"No {pair.positive[0].lower()}{pair.positive[1:]}")
-        for pair in pairs
-    )
+    prompts = [wording for found in shipped_prompts("ct_rate").wordings.values() for wording in found]
+    for wording in prompts:
+        for text in (wording.positive, wording.negative):
+            assert (opposite(text) is None) == (";" in text)
+    for wording in (wording for wording in prompts if wording.name == "ct_clip"):
+        lower = wording.positive[0].lower() + wording.positive[1:]
+        assert opposite(wording.negative) == wording.positive
+        assert opposite(wording.positive) in (wording.negative, f"No {lower}")
