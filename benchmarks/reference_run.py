@@ -23,7 +23,7 @@ from pages import hardware_name
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference_run.md"
 BEGIN, END = "<!-- the figures begin -->", "<!-- the figures end -->"
-LOSSES = ("loss", "global_loss", "region_loss", "occupancy_loss")
+LOSSES = ("loss", "global_loss", "region_loss", "sentence_loss", "occupancy_loss")
 SCORES = ("image_to_text/R@1", "image_to_text/MRR", "text_to_image/R@1", "text_to_image/MRR", "score")
 
 

@@ -120,7 +120,7 @@ def write_stage(folder: Path, losses: list[float], steps_per_epoch: int) -> None
     lines = []
     for step, loss in enumerate(losses, 1):
         epoch = round(step / steps_per_epoch, 4)
-        row = {"loss": loss, "global_loss": loss / 2, "region_loss": None, "occupancy_loss": 0.125}
+        row = {"loss": loss, "global_loss": loss / 2, "region_loss": None, "sentence_loss": 2.5, "occupancy_loss": 0.125}
         lines.append({"step": step, "epoch": epoch, "kind": "train", **row})
         lines.append({"step": step, "epoch": epoch, "kind": "system", "step_seconds": 1.0})
         if step % (2 * steps_per_epoch) == 0:
@@ -144,8 +144,8 @@ def test_the_reference_page_is_filled_between_its_markers_with_means_by_epoch(
     assert text.startswith("# A reference run")
     assert "Not measured yet" not in text
     assert text.count("Stage pretrain, seed 3: 6 steps of 16 pairs, 1 of them skipped; best score 0.250") == 1
-    assert text.count("| 1 | 3.000 | 1.500 |  | 0.125 |  |  |  |  |  |") == 1
-    assert text.count("| 2 | 0.750 | 0.375 |  | 0.125 |  | 0.500 |  |  | 0.250 |") == 1
+    assert text.count("| 1 | 3.000 | 1.500 |  | 2.500 | 0.125 |  |  |  |  |  |") == 1
+    assert text.count("| 2 | 0.750 | 0.375 |  | 2.500 | 0.125 |  | 0.500 |  |  | 0.250 |") == 1
     assert text.count(reference_run.BEGIN) == text.count(reference_run.END) == 1
     with pytest.raises(SystemExit, match="no finished stage"):
         reference_run.main([str(tmp_path), "--page", str(page)])

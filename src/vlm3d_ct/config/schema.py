@@ -148,8 +148,9 @@ class ObjectiveConfig:
     reasoning_weight: Annotated[float, Field(ge=0)] = 0.0
     """Of the third level: each sentence or reasoning step against the patches of the regions that it speaks of."""
     sentence_weight: Annotated[float, Field(ge=0)] = 0.0
-    """Of every sentence by itself: what it says, and its opposite does not, has to find its volume among those of the
-    step. Teaches what "no" means, which is what a zero-shot prompt asks. Needs ``text.attention`` by the sentence."""
+    """Of sentences by themselves: what one says, and its opposite does not, has to find its volume among those of the
+    step. Teaches what "no" means, which is what a zero-shot prompt asks. Needs ``text.attention`` by the sentence and
+    ``text.pooling`` by the mean, in every stage."""
     occupancy_weight: Annotated[float, Field(ge=0)] = 0.1
     soft_targets: bool = True
     """Texts that say the same, or only that the same is normal, are no negatives of each other at the region and step

@@ -21,9 +21,9 @@ def sentence_loss(
 
     Cross-entropy over the volumes of the step of their similarity with the sentence less that with its opposite, the
     mean over the sentences; without any it is 0 and still has a gradient of 0. A volume whose report has the same
-    sentence is no rival. It is zero-shot classification, which ranks volumes by a prompt less its opposite (Tiu et al.
-    2022, CheXzero; Hamamci et al. 2024, CT-CLIP), with the report's own sentences for prompts. Only this way round: a
-    volume makes no choice among sentences, of which many are true.
+    sentence is no rival (unless `ObjectiveConfig.soft_targets` is off). It is zero-shot classification, which ranks
+    volumes by a prompt less its opposite (Tiu et al. 2022, CheXzero; Hamamci et al. 2024, CT-CLIP), with the report's
+    own sentences for prompts. Only this way round: a volume makes no choice among sentences, of which many are true.
 
     Args:
         volume: unit vectors of the volumes, all ranks.

@@ -46,6 +46,14 @@ OPPOSITES = {
     "The lung shows increased density.": "The lung shows no increased density.",
     "The vertebra has lost height.": "The vertebra has not lost height.",
     "There is also a nodule.": "There is no nodule.",
+    "No mass, no consolidation and no nodule.": "Mass, consolidation and nodule.",
+    "There is no pleural effusion and no pericardial effusion.": "There is pleural effusion and pericardial effusion.",
+    "Nothing suspicious in the upper abdomen.": "Something suspicious in the upper abdomen.",
+    "1. Pulmonary nodule.": "1. No pulmonary nodule.",
+    "2) No nodule.": "2) Nodule.",
+    "Liver and spleen appear normal.": "Liver and spleen appear not normal.",
+    "Heart size within normal limits.": "Heart size not within normal limits.",
+    "Trachea midline.": "Trachea not midline.",
     "Neither a nodule nor a mass is seen.": "Either a nodule or a mass is seen.",
 }
 NONE = [
@@ -54,6 +62,8 @@ NONE = [
     "No pleural effusion, but the heart is enlarged.",
     "Lungs are clear except for a nodule.",
     *("It measures 12 mm.", "There may be a nodule.", "No. 5 rib fracture."),
+    *("The nodule measures no more than 4 mm.", "Pulmonary embolism is excluded.", "Rule out malignancy."),
+    *("Evaluation of the bases is limited by motion.", "The hila cannot be evaluated.", "Status post lobectomy."),
     "Nodule " * 80,
 ]
 
@@ -97,7 +107,7 @@ def test_hand_written_findings_become_absent_and_absences_findings():
     still = [s for s in normal if (other := turned[s]) is not None and states_only_normality(other)]
     assert len(normal) > 100
     assert len(still) <= 0.03 * len(normal)
-    assert sum(other is None for other in turned.values()) <= 0.04 * len(sentences)
+    assert sum(other is None for other in turned.values()) <= 0.07 * len(sentences)
 
 
 def test_the_shipped_prompts_are_opposites_in_its_sense():
