@@ -120,7 +120,8 @@ def write_stage(folder: Path, losses: list[float], steps_per_epoch: int) -> None
     lines = []
     for step, loss in enumerate(losses, 1):
         epoch = round(step / steps_per_epoch, 4)
-        row = {"loss": loss, "global_loss": loss / 2, "region_loss": None, "sentence_loss": 2.5, "occupancy_loss": 0.125}
+        row = {"loss": loss, "global_loss": loss / 2, "region_loss": None, "sentence_loss": 2.5}
+        row["occupancy_loss"] = 0.125
         lines.append({"step": step, "epoch": epoch, "kind": "train", **row})
         lines.append({"step": step, "epoch": epoch, "kind": "system", "step_seconds": 1.0})
         if step % (2 * steps_per_epoch) == 0:
