@@ -117,7 +117,7 @@ def test_another_format_is_refused(content: Any, tmp_path: Path):
     torch.save(content, buffer)
     path = tmp_path / "other.pth"
     path.write_bytes(with_checksum(buffer.getvalue()))
-    with pytest.raises(CheckpointError, match="this release reads 3"):
+    with pytest.raises(CheckpointError, match="this release reads 4"):
         load_checkpoint(path)
 
 
