@@ -161,7 +161,7 @@ def test_every_variant_is_a_valid_configuration_of_its_own(parts: Any, stage: st
     plain = config_to_mapping(load_config(Path(__file__).parents[1] / f"configs/demo_{stage}.yaml"))
     seen = []
     for variant in parts.variants.VARIANTS.values():
-        changes = [*variant.both, *(variant.finetune if stage == "finetune" else ())]
+        changes = [*parts.runs.BASE, *variant.both, *(variant.finetune if stage == "finetune" else ())]
         changes += ["data.omniabnorm_dir=null"] if stage == "finetune" and not variant.slices else []
         seen.append(config_to_mapping(config_from_mapping(plain, source=stage, overrides=changes)))
     different = [settings for i, settings in enumerate(seen) if settings not in seen[:i]]
