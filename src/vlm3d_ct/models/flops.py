@@ -44,6 +44,7 @@ def text_flops(config: Config, bert: Mapping[str, Any], tokens: int) -> int:
     """Of the text encoder and its projections for one text of so many tokens.
 
     A layer of width w and hidden width h costs 2 t (4 w^2 + 2 w h) in its linear maps and 4 t^2 w in its attention.
+    That is too much for ``sentence`` attention, which reads no padding and keeps rows short (`sentence_rows`).
 
     Args:
         config: of the model around it.

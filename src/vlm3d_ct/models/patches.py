@@ -65,6 +65,12 @@ def pool_occupancy(
     return counts.view(b, n, num_labels).float() / p
 
 
+def _of_centred(linear: nn.Linear, intensities: Float[Tensor, "*b p"]) -> Float[Tensor, "*b d"]:
+    """The map of the centred, scaled intensities; weights are far fewer than voxels, so these are changed instead."""
+    weight = linear.weight / INTENSITY_SPREAD
+    return F.linear(intensities, weight, linear.bias - INTENSITY_MEAN * weight.sum(1))
+
+
 class PatchEmbedding(nn.Module):
     """Linear embedding of patches (a reshape and a product: `Conv3d` with stride = kernel is many times slower).
 
@@ -81,8 +87,7 @@ class PatchEmbedding(nn.Module):
     def forward(self, volume: Float[Tensor, "b c z y x"]) -> Float[Tensor, "b n d"]:
         """Embed every patch of a volume of intensities in [0, 1]."""
         patches = split_into_patches(volume, self.patch_size)
-        embedded: Tensor = self.linear((patches - INTENSITY_MEAN) / INTENSITY_SPREAD)
-        return embedded
+        return _of_centred(self.linear, patches)
 
 
 class SubPatchEmbedding(nn.Module):
@@ -111,7 +116,7 @@ class SubPatchEmbedding(nn.Module):
         """Embed every patch of a volume of intensities in [0, 1]."""
         grid = patch_grid((volume.shape[2], volume.shape[3], volume.shape[4]), self.sub_patch_size)
         parts = split_into_patches(volume, self.sub_patch_size)
-        found = F.gelu(self.first((parts - INTENSITY_MEAN) / INTENSITY_SPREAD))
+        found = F.gelu(_of_centred(self.first, parts))
         inner = patch_grid(self.patch_size, self.sub_patch_size)
         joined = split_into_patches(found.transpose(1, 2).unflatten(2, grid), (inner.z, inner.y, inner.x))
         embedded: Tensor = self.second(joined)

@@ -14,6 +14,7 @@ from vlm3d_ct.config import TextConfig
 from vlm3d_ct.errors import ConfigError
 from vlm3d_ct.log import warn
 from vlm3d_ct.models.projection import NormalizedLinear
+from vlm3d_ct.models.sentence_rows import sentence_rows
 
 if TYPE_CHECKING:
     from transformers import BertModel
@@ -42,6 +43,8 @@ class TextEncoder(nn.Module):
     ):
         super().__init__()
         self.bert, self.pooling, self.attention = bert, pooling, attention
+        if attention == "sentence":
+            bert.set_attn_implementation("eager")  # in short rows a CPU's fused kernel is slower (docs/log.md)
         if pooling == "mean":
             bert.pooler = None  # a parameter that takes no part would stop distributed training
         if gradient_checkpointing:
@@ -67,24 +70,35 @@ class TextEncoder(nn.Module):
             attention_mask: 1 for tokens, 0 for what fills up.
             token_type_ids: 0 and 1 for the two parts of a pair.
             token_steps: the sentence of each token, from 1; 0 for what belongs to none (special tokens, a question),
-                which counts as one more sentence. Only ``sentence`` attention needs it.
+                which is not read unless a text has nothing else. Only ``sentence`` attention needs it.
 
         Raises:
             ValueError: ``sentence`` attention without ``token_steps``.
         """
-        seen, places, counted = attention_mask, None, attention_mask
         if self.attention == "sentence":
             if token_steps is None:
                 raise ValueError("text.attention = sentence: token_steps must say which sentence each token is of.")
-            same = token_steps[:, :, None] == token_steps[:, None, :]
-            seen, places = (same & attention_mask[:, None].bool())[:, None], _places_in_runs(token_steps)
-            within = attention_mask * (token_steps != 0)
-            token_type_ids, counted = None, torch.where(within.any(1, keepdim=True), within, attention_mask)
-        read = self.bert(input_ids=input_ids, attention_mask=seen, token_type_ids=token_type_ids, position_ids=places)
+            return self._read_sentences(input_ids, attention_mask, token_steps)
+        read = self.bert(input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
         if self.pooling == "mean":
-            tokens = read.last_hidden_state
-            weights = counted[..., None].to(tokens.dtype)
-            read.pooler_output = (tokens * weights).sum(1) / weights.sum(1)
+            read.pooler_output = _mean_of_text(read.last_hidden_state, attention_mask > 0)
+        return read
+
+    def _read_sentences(
+        self,
+        input_ids: Integer[Tensor, "b t"],
+        attention_mask: Integer[Tensor, "b t"],
+        token_steps: Integer[Tensor, "b t"],
+    ) -> Any:
+        """Read what plays a part, the sentences, or all tokens of a text that has none; others have features of 0."""
+        numbers = token_steps * attention_mask
+        numbers = torch.where(numbers.any(1, keepdim=True), numbers, attention_mask)
+        rows = sentence_rows(numbers)
+        read = self.bert(
+            input_ids=rows.gather(input_ids), attention_mask=rows.attention_bias(), position_ids=rows.place
+        )
+        read.last_hidden_state = rows.spread(read.last_hidden_state)
+        read.pooler_output = _mean_of_text(read.last_hidden_state, numbers > 0)
         return read
 
     def region_features(
@@ -107,12 +121,9 @@ def _mean_of(tokens: Float[Tensor, "b t width"], chosen: Bool[Tensor, "b k t"]) 
     return weights @ tokens / weights.sum(-1, keepdim=True).clamp(min=1)
 
 
-def _places_in_runs(numbers: Integer[Tensor, "b t"]) -> Integer[Tensor, "b t"]:
-    """Place of each entry within the run of equal numbers that it belongs to, from 0."""
-    place = torch.arange(numbers.shape[1], device=numbers.device).expand_as(numbers)
-    begins = torch.ones_like(numbers, dtype=torch.bool)
-    begins[:, 1:] = numbers[:, 1:] != numbers[:, :-1]
-    return place - torch.where(begins, place, 0).cummax(1).values
+def _mean_of_text(tokens: Float[Tensor, "b t width"], chosen: Bool[Tensor, "b t"]) -> Float[Tensor, "b width"]:
+    weights = chosen[..., None].to(tokens.dtype)
+    return (tokens * weights).sum(1) / weights.sum(1)
 
 
 def small_bert(config: TextConfig, vocabulary_size: int, pad_id: int) -> BertModel:

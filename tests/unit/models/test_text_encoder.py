@@ -16,7 +16,7 @@ from tiny import WORDS, tiny_config
 from vlm3d_ct.config import TextConfig
 from vlm3d_ct.errors import ConfigError
 from vlm3d_ct.models import TextEncoder, build, rebuild
-from vlm3d_ct.models.text_encoder import _places_in_runs, bert_from_json, pretrained_bert, small_bert
+from vlm3d_ct.models.text_encoder import bert_from_json, pretrained_bert, small_bert
 from vlm3d_ct.text.regions import load_region_table
 from vlm3d_ct.text.report import Report
 from vlm3d_ct.text.tokenize import ReportTokenizer, train_small_tokenizer
@@ -212,8 +212,3 @@ def test_sentence_attention_without_sentences_is_refused():
     encoder = TextEncoder(small_bert(tiny_config().text, 50, 0), 24, "mean", "sentence")
     with pytest.raises(ValueError, match="token_steps must say"):
         encoder(torch.tensor([[2, 5, 3]]), torch.ones(1, 3, dtype=torch.long))
-
-
-def test_places_are_counted_from_the_start_of_every_run():
-    numbers = torch.tensor([[0, 1, 1, 1, 2, 0, 0], [3, 3, 0, 1, 1, 1, 1]])
-    assert _places_in_runs(numbers).tolist() == [[0, 0, 1, 2, 0, 0, 1], [0, 1, 0, 0, 1, 2, 3]]
