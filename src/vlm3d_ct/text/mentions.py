@@ -10,9 +10,7 @@ from functools import lru_cache
 from vlm3d_ct.text.lobes import LobeMention, find_lobes
 from vlm3d_ct.text.normality import states_only_normality
 from vlm3d_ct.text.regions import PhraseGroup, RegionTable
-from vlm3d_ct.text.sentences import split_sentences
-
-REMEMBERED_SENTENCES = 65_536
+from vlm3d_ct.text.sentences import REMEMBERED_SENTENCES, split_sentences
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +56,7 @@ def find_mentions(text: str, table: RegionTable) -> tuple[SentenceMentions, ...]
     return tuple(mentions)
 
 
-@lru_cache(maxsize=REMEMBERED_SENTENCES)  # reports repeat their sentences: most of a cohort's are found here
+@lru_cache(maxsize=REMEMBERED_SENTENCES)
 def _analyse(sentence: str, table: RegionTable) -> tuple[frozenset[int], frozenset[int], bool]:
     lobes = find_lobes(sentence, table)
     regions = {number for mention in lobes for number in mention.regions}

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
+
+from vlm3d_ct.text.sentences import REMEMBERED_SENTENCES
 
 _LONGEST = 400
 """Characters of a sentence that is tried; longer ones are no single statement."""
@@ -63,6 +66,7 @@ _STATE = re.compile(r"^(?:normal|clear|open|patent|intact|natural|preserved)\b",
 _ARTICLE = re.compile(r"^(?:an?|the|some)\s+", re.IGNORECASE)
 
 
+@lru_cache(maxsize=REMEMBERED_SENTENCES)
 def opposite(sentence: str) -> str | None:
     """``sentence`` with its statement turned round; None where that cannot be done by its form.
 

@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from itertools import pairwise
 
+REMEMBERED_SENTENCES = 65_536
+"""Sentences whose analysis is kept, as reports repeat theirs: most of a cohort's are found again."""
 _ABBREVIATIONS = frozenset(
     (
         *("dr", "mr", "mrs", "ms", "prof", "st", "vs", "cf", "ca", "approx", "resp", "incl", "excl"),
