@@ -128,8 +128,8 @@ def _loss(encoder: VisionEncoder, objective: ContrastiveObjective, volume: Tenso
     mentions = torch.ones(of_regions.shape[:2], dtype=torch.bool, device=volume.device)
     groups = torch.arange(mentions.numel(), device=volume.device).view(mentions.shape)
     nothing, no_steps = of_volume[:, None][:, :0], groups[:, :0]
-    targets = Targets(mentions, groups, *[no_steps] * 3, no_steps.bool())
-    losses = objective(of_volume, text, of_regions, region_text, *[nothing] * 4, targets)
+    targets = Targets(mentions, groups, *[no_steps] * 3, no_steps.bool(), mentions[:, None][:, :0])
+    losses = objective(of_volume, text, of_regions, region_text, *[nothing] * 6, targets)
     target = pool_occupancy(mask, encoder.config.patch_size, 1 + encoder.config.num_regions)
     occupancy = F.cross_entropy(seen.occupancy_logits.transpose(1, 2), target.transpose(1, 2))
     total: Tensor = losses.total + objective.config.occupancy_weight * occupancy

@@ -73,7 +73,8 @@ def made_up_pairs(config: Config, count: int) -> MicroBatch:
         opposite_mask=nothing,
         opposite_steps=nothing,
     )
-    targets = Targets(mentions, torch.randint(0, 50, (count, regions)), nothing, nothing, nothing, nothing.bool())
+    groups = torch.randint(0, 50, (count, regions))
+    targets = Targets(mentions, groups, nothing, nothing, nothing, nothing.bool(), mentions[:, None][:, :0])
     return MicroBatch(inputs, targets, seed=0)
 
 

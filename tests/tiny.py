@@ -78,7 +78,7 @@ def random_pairs(config: Config, count: int, seed: int = 0, *, slices: bool = Fa
     region_tokens &= attention_mask[:, None].bool()
     num_steps = 3 if config.objective.reasoning_weight > 0 else 0
     token_steps = torch.arange(tokens) // 4 + 1  # the last place stays empty for the short texts
-    num_opposite = 8 if config.objective.sentence_weight > 0 else 0
+    num_opposite = 8 if config.objective.opposites else 0
     opposite_steps = torch.randint(0, 4, (count, num_opposite), generator=random)  # some sentences have no opposite
     inputs = ModelInput(
         ct_volume=torch.rand((count, len(config.model.windows), *size), generator=random),
@@ -105,6 +105,7 @@ def random_pairs(config: Config, count: int, seed: int = 0, *, slices: bool = Fa
         step_places=torch.randint(1, 4, (count, num_steps), generator=random),
         sentence_groups=torch.where(read, torch.randint(1, 20, (count, num_sentences), generator=random), NO_STEP),
         turned=read & tokens_of(inputs.opposite_steps, num_sentences).any(-1),
+        sentence_regions=torch.rand((count, num_sentences, num_regions), generator=random) < 0.1,
     )
     return MicroBatch(model_input=inputs, targets=targets, seed=seed)
 

@@ -17,6 +17,8 @@ from vlm3d_ct.checkpoint import load_checkpoint
 WAYS = {"image_to_text": "to report", "text_to_image": "to volume"}
 RECALLS = ("R@1", "R@5", "R@10", "MRR")
 LEAST_AUROC = 0.65
+WHOLE = "zero-shot_finetune_test"
+"""The evaluation of prompts held against whole volumes; beside it may lie one against regions."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,9 @@ def read_figures(folder: Path) -> dict[str, float]:
                 found[f"{name} {words}{suffix}"] = factor * float(results[way][name])
     health = read_json(folder / "retrieval_finetune_test" / "results.json")["embedding_health"]
     found |= {name.replace("_", " "): float(health[name]) for name in ("volume_effective_rank", "volume_mean_cosine")}
-    zero_shot = read_json(folder / "zero-shot_finetune_test" / "results.json")
-    found["AUROC"] = float(zero_shot["macro"]["ensemble"]["auroc"]["estimate"])
+    for name, where in (("AUROC", _zero_shot(folder)), ("AUROC, whole volumes", folder / WHOLE)):
+        zero_shot = read_json(where / "results.json")
+        found[name] = float(zero_shot["macro"]["ensemble"]["auroc"]["estimate"])
     found["findings below"] = float(sum(value < LEAST_AUROC for value in read_auroc(folder).values()))
     regions = read_json(folder / "regions_finetune_test" / "results.json")
     for masks, alignment in regions["alignment"].items():
@@ -94,9 +97,15 @@ def read_figures(folder: Path) -> dict[str, float]:
 
 def read_auroc(folder: Path) -> dict[str, float]:
     """The zero-shot AUROC of each finding that some patients of the test have and some have not."""
-    classes = read_json(folder / "zero-shot_finetune_test" / "results.json")["classes"]["ensemble"]
+    classes = read_json(_zero_shot(folder) / "results.json")["classes"]["ensemble"]
     found = {name: scores["auroc"]["estimate"] for name, scores in classes.items()}
     return {name: float(estimate) for name, estimate in found.items() if estimate is not None}
+
+
+def _zero_shot(folder: Path) -> Path:
+    """Prompts held against regions where the run was trained for it, else against whole volumes."""
+    of_regions = folder / f"{WHOLE}_regions"
+    return of_regions if of_regions.exists() else folder / WHOLE
 
 
 def common_findings(records: Iterable[Record]) -> list[str]:

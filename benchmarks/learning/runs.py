@@ -21,6 +21,7 @@ BASE = (
     "augment.sentence_probability=0.2",
     "augment.rotation_probability=0.3",
     "objective.sentence_weight=3",
+    "objective.sentence_region_weight=3",
     "training.precision=bf16",
 )
 """Settings of every run beside the demo's: thousands of patients are not learned by heart as the demo's few are, there
@@ -204,10 +205,18 @@ def run(
     for hard in HARD:
         evaluate("retrieval", folder, f"finetune_{hard}", cohorts)
     evaluate("zero-shot", folder, "finetune_test", cohorts)
+    if asks_regions(variant, cohorts, more):
+        evaluate("zero-shot", folder, "finetune_test_regions", cohorts, "--against", "regions")
     evaluate("regions", folder, "finetune_test", cohorts, "--masks", "true", "predicted", "none")
     found = {"minutes": seconds / 60, "epochs": epochs}
     result.write_text(json.dumps(found), encoding="utf-8")
     return found
+
+
+def asks_regions(variant: Variant, cohorts: Cohorts, more: Sequence[str]) -> bool:
+    """Whether prompts can be held against regions: where sentences and their opposites were in training."""
+    config = load_config(ROOT / "configs/demo_finetune.yaml", cohorts.settings(variant, "finetune", more))
+    return config.objective.sentence_region_weight > 0
 
 
 def _claim(folder: Path, asked: dict[str, Any]) -> None:

@@ -28,8 +28,9 @@ class Variant:
     micro_batches: int = 1
 
 
-NO_REGIONS = ("objective.region_weight=0", "objective.occupancy_weight=0", "model.mask_dropout=1")
-NO_SENTENCES = ("objective.sentence_weight=0",)
+NO_REGION_LOSS = ("objective.region_weight=0", "objective.sentence_region_weight=0")
+NO_REGIONS = (*NO_REGION_LOSS, "objective.occupancy_weight=0", "model.mask_dropout=1")
+NO_SENTENCES = ("objective.sentence_weight=0", "objective.sentence_region_weight=0")
 FULL, PLAIN, SHORTER = "full", "plain CLIP", "full, shorter"
 VARIANTS = {
     FULL: Variant("slabs, z and regions; volume, region, sentence and (in fine-tuning) step level", takes_long=True),
@@ -42,10 +43,12 @@ VARIANTS = {
     SHORTER: Variant("the full design with the time of the ablations below, which take one thing away from it"),
     "dense": Variant("every patch attends to every patch", ("model.attention=dense",)),
     "no regions": Variant("no mask is ever seen, no region loss", NO_REGIONS),
-    "no region loss": Variant("masks guide, but no sentence is held against a region", ("objective.region_weight=0",)),
+    "no region loss": Variant("masks guide, but no sentence is held against a region", NO_REGION_LOSS),
     "no soft targets": Variant("texts that say the same are negatives", ("objective.soft_targets=false",)),
     "no reasoning level": Variant("no sentence or step is held against the patches of its regions", finetune=()),
-    "no sentence level": Variant("no sentence is held with its opposite against whole volumes", NO_SENTENCES),
+    "no sentence level": Variant(
+        "no sentence is held with its opposite against volumes and their regions", NO_SENTENCES
+    ),
     "no slices": Variant("fine-tuning on volumes alone", slices=False),
     "naive accumulation": Variant(
         "two micro-batches of half the size, each with its own negatives only",

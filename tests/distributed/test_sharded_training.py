@@ -55,7 +55,13 @@ SCENARIOS = {
         ("training.gradient_checkpointing=true", "text.gradient_checkpointing=true"), 2, (False, True)
     ),
     "sentences and their opposites": Scenario(
-        ("objective.sentence_weight=1", "text.attention=sentence", "text.pooling=mean"), accumulation=2
+        (
+            "objective.sentence_weight=1",
+            "objective.sentence_region_weight=1",
+            "text.attention=sentence",
+            "text.pooling=mean",
+        ),
+        accumulation=2,
     ),
     "a last block along z": Scenario(("model.depth=6", "text.small_depth=2")),
     "bf16": Scenario(("training.precision=bf16",), accumulation=2),

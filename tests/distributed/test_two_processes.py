@@ -43,7 +43,12 @@ GLOBAL_ONLY = ("objective.region_weight=0", "objective.occupancy_weight=0")
 REGION_ONLY = ("objective.global_weight=0", "objective.occupancy_weight=0")
 REASONING = ("objective.reasoning_weight=0.5",)
 REASONING_ONLY = (*REASONING, *GLOBAL_ONLY, "objective.global_weight=0")
-SENTENCE = ("objective.sentence_weight=0.5", "text.attention=sentence", "text.pooling=mean")
+SENTENCE = (
+    "objective.sentence_weight=0.5",
+    "objective.sentence_region_weight=0.4",
+    "text.attention=sentence",
+    "text.pooling=mean",
+)
 NAIVE = ("training.accumulation=naive",)
 UNEVEN = (True, True, True, True, False, False, False, True)
 SCENARIOS = {

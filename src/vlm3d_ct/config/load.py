@@ -131,7 +131,7 @@ def _contradictions(config: Config) -> Iterator[str]:
             "text.attention = sentence: cannot be combined with text.pooling = cls, whose first token would see no "
             "sentence at all; use text.pooling=mean."
         )
-    if config.objective.sentence_weight > 0 and config.text.attention == "text":
+    if config.objective.opposites and config.text.attention == "text":
         yield (
             f"objective.sentence_weight = {config.objective.sentence_weight}: cannot be combined with text.attention = "
             "text, where every sentence knows the rest of its report; use text.attention=sentence text.pooling=mean."

@@ -141,7 +141,7 @@ class TextConfig:
 @_settings
 class ObjectiveConfig:
     """total = global_weight * global + region_weight * region + reasoning_weight * reasoning
-    + sentence_weight * sentence + occupancy_weight * occupancy."""
+    + sentence_weight * sentence + sentence_region_weight * sentence_region + occupancy_weight * occupancy."""
 
     global_weight: Annotated[float, Field(ge=0)] = 1.0
     region_weight: Annotated[float, Field(ge=0)] = 0.5
@@ -151,12 +151,19 @@ class ObjectiveConfig:
     """Of sentences by themselves: what one says, and its opposite does not, has to find its volume among those of the
     step. Teaches what "no" means, which is what a zero-shot prompt asks. Needs ``text.attention`` by the sentence and
     ``text.pooling`` by the mean, in every stage."""
+    sentence_region_weight: Annotated[float, Field(ge=0)] = 0.0
+    """Of the same against the regions that a sentence speaks of, in each volume of the step; with the same needs."""
     occupancy_weight: Annotated[float, Field(ge=0)] = 0.1
     soft_targets: bool = True
     """Texts that say the same, or only that the same is normal, are no negatives of each other at the region and step
     levels, equal sentences none at the sentence level; false makes all of them negatives."""
     temperature: Annotated[float, Field(gt=0.01)] = 0.07
     """Start of the learned temperature; its inverse is clamped at 100."""
+
+    @property
+    def opposites(self) -> bool:
+        """Whether the opposites of sentences are read."""
+        return self.sentence_weight > 0 or self.sentence_region_weight > 0
 
 
 @_settings

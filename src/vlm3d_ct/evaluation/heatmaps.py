@@ -16,8 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Float32
-from torch import Tensor
+from jaxtyping import Bool, Float32
 
 from vlm3d_ct.data.batch import Change, Sample, collate
 from vlm3d_ct.inference import Encoder, MaskUse, autocast_for_inference, guided, model_input, one_thread_each, to_numpy
@@ -65,7 +64,7 @@ def map_phrases(encoder: Encoder, prepared: Prepared, phrases: Sequence[str], ma
         if masks == "none":
             occupancy = vision(given.ct_volume, given.segmentation_mask, given.mask_given).occupancy
         local = vision.region_proj(seen.local_features)[0]
-        sentences = _embed_phrases(encoder, phrases)
+        sentences = encoder.region_features(phrases)
         heat = local.float() @ sentences.float().T
     size = prepared.voxels_hu.shape
     grid = patch_grid((size[0], size[1], size[2]), encoder.config.model.patch_size)
@@ -83,16 +82,6 @@ def resize_map(patches: Float32[np.ndarray, "z y x"], size: tuple[int, int, int]
     tensor = torch.from_numpy(np.ascontiguousarray(patches))[None, None]
     resized: np.ndarray = F.interpolate(tensor, size=size, mode="trilinear", align_corners=False)[0, 0].numpy()
     return resized
-
-
-def _embed_phrases(encoder: Encoder, phrases: Sequence[str]) -> Float[Tensor, "p d"]:
-    """Phrases in the space of regions: the mean of their tokens, special ones left out, projected."""
-    read, mask = encoder.read_texts(phrases)
-    words = mask.bool()
-    words[:, 0] = False  # [CLS]
-    words[torch.arange(len(words)), mask.sum(1) - 1] = False  # [SEP]
-    embedded: Tensor = encoder.model.text_encoder.region_features(read.last_hidden_state, words[:, None])[:, 0]
-    return embedded
 
 
 def _named_share(shares: Float32[np.ndarray, "n labels"], named: Bool[np.ndarray, " r"]) -> Float32[np.ndarray, " n"]:

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from vlm3d_ct.evaluation.metrics.binary import auroc_weighted, average_precision_weighted
 from vlm3d_ct.evaluation.metrics.bootstrap import Interval, interval, resample
-from vlm3d_ct.evaluation.zero_shot import FIXED_CUTS, Scored, measure_classes, probability
+from vlm3d_ct.evaluation.prompt_scores import probability
+from vlm3d_ct.evaluation.zero_shot import FIXED_CUTS, Scored, measure_classes
 from vlm3d_ct.inference import one_thread_each
 from vlm3d_ct.seeding import derive_seed, random_stream
 

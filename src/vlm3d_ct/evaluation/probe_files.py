@@ -12,6 +12,7 @@ from jaxtyping import Int8
 
 from vlm3d_ct.evaluation.charts import interval_bars, interval_curves
 from vlm3d_ct.evaluation.probe import NUM_DRAWS, ProbeResult
+from vlm3d_ct.evaluation.prompt_scores import probability
 from vlm3d_ct.evaluation.results import (
     CASES_FILE,
     format_interval,
@@ -20,7 +21,6 @@ from vlm3d_ct.evaluation.results import (
     write_csv,
     write_results,
 )
-from vlm3d_ct.evaluation.zero_shot import probability
 from vlm3d_ct.pages.page import Block, Facts, Page, Picture, Prose, Section, Table
 
 CLASSES_FILE, PREDICTIONS_FILE = "classes.csv", "predictions.csv"

@@ -15,8 +15,9 @@ from jaxtyping import Int8
 from vlm3d_ct.data.cohort import hash_patient
 from vlm3d_ct.errors import DataError, Problem
 from vlm3d_ct.evaluation.metrics.thresholds import Rule, tune_threshold
+from vlm3d_ct.evaluation.prompt_scores import SCORINGS, PromptScores
 from vlm3d_ct.evaluation.results import write_text
-from vlm3d_ct.evaluation.zero_shot import SCORINGS, PromptScores, Thresholds
+from vlm3d_ct.evaluation.zero_shot import Thresholds
 
 THRESHOLDS_FILE = "thresholds.json"
 
@@ -91,7 +92,7 @@ def tune(
         values[scoring] = of_class
     return TunedThresholds(
         weights=weights,
-        prompts=scores.table.identity,
+        prompts=scores.identity,
         rule=rule,
         source=source,
         patients=tuple(sorted({hash_patient(patient) for patient in patient_ids})),

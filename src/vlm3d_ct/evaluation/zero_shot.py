@@ -1,13 +1,12 @@
-"""Zero-shot classification: what prompts say of each case, and how that compares with labels."""
+"""Zero-shot classification: how what prompts say of each case compares with labels."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int8
+from jaxtyping import Bool, Float64, Int8
 
 from vlm3d_ct.evaluation.metrics.binary import (
     auroc,
@@ -18,83 +17,12 @@ from vlm3d_ct.evaluation.metrics.binary import (
 )
 from vlm3d_ct.evaluation.metrics.bootstrap import Interval, interval, resample
 from vlm3d_ct.evaluation.metrics.calibration import Reliability, brier, expected_calibration_error, reliability
-from vlm3d_ct.evaluation.metrics.ranking import exact_rows
 from vlm3d_ct.evaluation.metrics.thresholds import ARGMAX
-from vlm3d_ct.evaluation.prompts import PromptTable
+from vlm3d_ct.evaluation.prompt_scores import PromptScores, Scoring
 
-Scoring = Literal["main", "ensemble"]
-SCORINGS: tuple[Scoring, Scoring] = ("main", "ensemble")
 FIXED_CUTS: Mapping[str, float] = {"0.5": 0.5, "argmax": ARGMAX}
 """Thresholds that nobody chose. The argmax of a pair is its threshold 0.5: the two differ for no pair of prompts."""
 TUNED = "tuned"
-EmbedText = Callable[[Sequence[str]], Float32[np.ndarray, "m d"]]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class PromptScores:
-    """What the prompts say of n cases.
-
-    Attributes:
-        table: the prompts.
-        margins: by scoring and class, logit of "present" minus logit of "absent"; main wording, and ensemble.
-        by_wording: by class and wording, the same of every wording alone.
-        positive: cosine of each case with each class's ensemble of positive prompts, for choosing one class of many.
-    """
-
-    table: PromptTable
-    margins: Mapping[Scoring, Float64[np.ndarray, "n c"]]
-    by_wording: Mapping[str, Mapping[str, Float64[np.ndarray, " n"]]]
-    positive: Float64[np.ndarray, "n c"]
-
-    def probabilities(self, scoring: Scoring) -> Float64[np.ndarray, "n c"]:
-        """First entry of the softmax over the pair (present, absent), 0..1."""
-        return probability(self.margins[scoring])
-
-
-def probability(margins: Float64[np.ndarray, "*n"]) -> Float64[np.ndarray, "*n"]:
-    """The softmax of a pair of logits from their difference: 1 / (1 + exp(-margin))."""
-    found: Float64[np.ndarray, "*n"] = 0.5 * (1.0 + np.tanh(0.5 * margins))
-    return found
-
-
-def score_prompts(
-    volume: Float32[np.ndarray, "n d"], table: PromptTable, embed_text: EmbedText, logit_scale: float
-) -> PromptScores:
-    """Score every case against every prompt.
-
-    A margin is ``logit_scale`` times the difference of the cosines with the positive and the negative prompt. An
-    ensemble compares with the mean of the (unit) embeddings of all wordings, brought back to length 1 (CLIP). Cosines
-    are exact sums of embeddings rounded as in `metrics.ranking`: they do not depend on how a product was summed.
-    """
-    prompts = [(name, wording) for name, wordings in table.wordings.items() for wording in wordings]
-    texts = list(dict.fromkeys(text for _, wording in prompts for text in (wording.positive, wording.negative)))
-    embedded = dict(zip(texts, embed_text(texts).astype(np.float64), strict=True))
-    exact = exact_rows(volume, "volume")
-
-    def cosines(vectors: Sequence[Float64[np.ndarray, " d"]]) -> Float64[np.ndarray, "n m"]:
-        found: Float64[np.ndarray, "n m"] = exact @ exact_rows(np.stack(vectors).astype(np.float32), "prompt").T
-        return found
-
-    positive = cosines([embedded[wording.positive] for _, wording in prompts])
-    negative = cosines([embedded[wording.negative] for _, wording in prompts])
-    by_wording: dict[str, dict[str, Float64[np.ndarray, " n"]]] = {name: {} for name in table.classes}
-    for column, (name, wording) in enumerate(prompts):
-        by_wording[name][wording.name] = logit_scale * (positive[:, column] - negative[:, column])
-    present = cosines([_mean([embedded[w.positive] for w in found]) for found in table.wordings.values()])
-    absent = cosines([_mean([embedded[w.negative] for w in found]) for found in table.wordings.values()])
-    main = [by_wording[name][wordings[0].name] for name, wordings in table.wordings.items()]
-    return PromptScores(
-        table=table,
-        margins={"main": np.stack(main, axis=1), "ensemble": logit_scale * (present - absent)},
-        by_wording=by_wording,
-        positive=present,
-    )
-
-
-def _mean(vectors: Sequence[Float64[np.ndarray, " d"]]) -> Float64[np.ndarray, " d"]:
-    mean: Float64[np.ndarray, " d"] = np.mean(np.stack(vectors), axis=0)
-    length = np.linalg.norm(mean)
-    return mean / length if length else mean
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

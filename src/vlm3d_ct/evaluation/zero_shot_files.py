@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Int8
 
 from vlm3d_ct.evaluation.metrics.binary import RATES
+from vlm3d_ct.evaluation.prompt_scores import SCORINGS, PromptScores, Scoring
 from vlm3d_ct.evaluation.results import (
     CASES_FILE,
     format_interval,
@@ -21,11 +22,8 @@ from vlm3d_ct.evaluation.results import (
 )
 from vlm3d_ct.evaluation.tuned import THRESHOLDS_FILE, TunedThresholds
 from vlm3d_ct.evaluation.zero_shot import (
-    SCORINGS,
     TUNED,
-    PromptScores,
     Scored,
-    Scoring,
     measure_scoring,
     prompt_sensitivity,
     top_k,

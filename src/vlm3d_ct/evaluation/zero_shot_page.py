@@ -11,8 +11,8 @@ from vlm3d_ct.evaluation.charts import interval_bars, matrix_picture, reliabilit
 from vlm3d_ct.evaluation.examples import Example
 from vlm3d_ct.evaluation.metrics.binary import RATES
 from vlm3d_ct.evaluation.metrics.bootstrap import Interval
+from vlm3d_ct.evaluation.prompt_scores import SCORINGS, Scoring
 from vlm3d_ct.evaluation.results import CASES_FILE, format_interval, format_number
-from vlm3d_ct.evaluation.zero_shot import SCORINGS, Scoring
 from vlm3d_ct.evaluation.zero_shot_files import WORDINGS_FILE, ZeroShotEvaluation, mean_spread, spread
 from vlm3d_ct.pages.page import Block, Card, Facts, Gallery, Page, Picture, Prose, Section, Table
 from vlm3d_ct.pages.pictures import thumbnail

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64
+from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 from vlm3d_ct.checkpoint import load_checkpoint
@@ -77,13 +77,25 @@ class Encoder:
 
     def embed_text(self, texts: Sequence[str]) -> Float32[np.ndarray, "n d"]:
         """The unit embeddings of texts."""
-        if not texts:
-            return np.zeros((0, self.config.model.embed_dim), np.float32)
-        parts = [self._embed_texts(texts[start : start + TEXT_BATCH]) for start in range(0, len(texts), TEXT_BATCH)]
-        return np.concatenate(parts)
+        return self._embed_in_parts(
+            texts, lambda part: self.model.text_encoder.projection(self._read(part)[0].pooler_output)
+        )
 
-    def read_texts(self, texts: Sequence[str]) -> tuple[Any, Int64[Tensor, "n t"]]:
-        """The text encoder's output for texts (at least one), see `TextEncoder.forward`, and their attention mask."""
+    def embed_text_for_regions(self, texts: Sequence[str]) -> Float32[np.ndarray, "n d"]:
+        """The unit embeddings of texts in the space of regions."""
+        return self._embed_in_parts(texts, self.region_features)
+
+    def region_features(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
+        """Texts (at least one) as the region level has them: the mean of their tokens, special ones left out."""
+        read, mask = self._read(texts)
+        words = mask.bool()
+        words[:, 0] = False  # [CLS]
+        words[torch.arange(len(words)), mask.sum(1) - 1] = False  # [SEP]
+        features: Tensor = self.model.text_encoder.region_features(read.last_hidden_state, words[:, None])[:, 0]
+        return features
+
+    def _read(self, texts: Sequence[str]) -> tuple[Any, Int64[Tensor, "n t"]]:
+        """The text encoder's output, see `TextEncoder.forward`, and the attention mask."""
         tokens = collate_reports([self.tokenizer.encode_text(text) for text in texts], self.tokenizer.pad_id)
         ids, mask, types, steps = (
             torch.from_numpy(part).to(self.device)
@@ -91,14 +103,18 @@ class Encoder:
         )
         return self.model.text_encoder(ids, mask, types, steps), mask
 
-    def _embed_texts(self, texts: Sequence[str]) -> Float32[np.ndarray, "n d"]:
-        with (
-            torch.inference_mode(),
-            one_thread_each(self.device),
-            autocast_for_inference(self.config, self.device),
-        ):
-            read, _ = self.read_texts(texts)
-            return to_numpy(self.model.text_encoder.projection(read.pooler_output))
+    def _embed_in_parts(
+        self, texts: Sequence[str], embed: Callable[[Sequence[str]], Float[Tensor, "m d"]]
+    ) -> Float32[np.ndarray, "n d"]:
+        parts = [np.zeros((0, self.config.model.embed_dim), np.float32)]
+        for start in range(0, len(texts), TEXT_BATCH):
+            with (
+                torch.inference_mode(),
+                one_thread_each(self.device),
+                autocast_for_inference(self.config, self.device),
+            ):
+                parts.append(to_numpy(embed(texts[start : start + TEXT_BATCH])))
+        return np.concatenate(parts)
 
 
 def load_encoder(path: str | Path) -> Encoder:

@@ -62,6 +62,8 @@ class Representations:
     step_text: Float[Tensor, "b s d"]
     sentence_text: Float[Tensor, "b k d"]
     opposite_text: Float[Tensor, "b k d"]
+    sentence_region_text: Float[Tensor, "b k d"]
+    opposite_region_text: Float[Tensor, "b k d"]
 
     def tensors(self) -> tuple[Tensor, ...]:
         """The tensors in the order of the fields."""
@@ -85,6 +87,8 @@ class VisionLanguageModel(nn.Module):
         """
         seen: EncoderOutput = self.vision_encoder(batch.ct_volume, batch.segmentation_mask, batch.mask_given)
         read = self.text_encoder(batch.input_ids, batch.attention_mask, batch.token_type_ids, batch.token_steps)
+        sentence_tokens = tokens_of(batch.token_steps, batch.num_sentences)
+        opposites, opposite_tokens = self._opposites(batch, read.last_hidden_state)
         representations = Representations(
             volume=self.vision_encoder.global_proj(seen.global_features),
             text=self.text_encoder.projection(read.pooler_output),
@@ -94,10 +98,10 @@ class VisionLanguageModel(nn.Module):
             step_text=self.text_encoder.region_features(
                 read.last_hidden_state, tokens_of(batch.token_steps, batch.step_regions.shape[1])
             ),
-            sentence_text=self.text_encoder.sentence_features(
-                read.last_hidden_state, tokens_of(batch.token_steps, batch.num_sentences)
-            ),
-            opposite_text=self._opposites(batch, read.last_hidden_state),
+            sentence_text=self.text_encoder.sentence_features(read.last_hidden_state, sentence_tokens),
+            opposite_text=self.text_encoder.sentence_features(opposites, opposite_tokens),
+            sentence_region_text=self.text_encoder.region_features(read.last_hidden_state, sentence_tokens),
+            opposite_region_text=self.text_encoder.region_features(opposites, opposite_tokens),
         )
         occupancy_loss = self._occupancy_loss(seen, batch)
         # every parameter takes part in every step, or distributed training stops
@@ -105,12 +109,14 @@ class VisionLanguageModel(nn.Module):
             occupancy_loss = occupancy_loss + 0.0 * parameter.sum()
         return representations, occupancy_loss
 
-    def _opposites(self, batch: ModelInput, tokens: Float[Tensor, "b t width"]) -> Float[Tensor, "b k d"]:
+    def _opposites(
+        self, batch: ModelInput, tokens: Float[Tensor, "b t width"]
+    ) -> tuple[Float[Tensor, "b o width"], Bool[Tensor, "b k o"]]:
         steps = batch.token_steps
         if batch.num_sentences:
             steps = batch.opposite_steps
             tokens = self.text_encoder(batch.opposite_ids, batch.opposite_mask, None, steps).last_hidden_state
-        return self.text_encoder.sentence_features(tokens, tokens_of(steps, batch.num_sentences))
+        return tokens, tokens_of(steps, batch.num_sentences)
 
     def _occupancy_loss(self, seen: EncoderOutput, batch: ModelInput) -> Float[Tensor, ""]:
         logits = seen.occupancy_logits

@@ -68,5 +68,5 @@ def step_flops(config: Config, bert_json: str, pairs: int, size: tuple[int, int,
     passes = 3 + (training.accumulation_steps > 1 and training.accumulation == "exact")
     vision = vision_flops(config.model, size) * (passes + training.gradient_checkpointing)
     text = text_flops(config, json.loads(bert_json), tokens) * (passes + config.text.gradient_checkpointing)
-    texts = 2 if config.objective.sentence_weight > 0 else 1
+    texts = 2 if config.objective.opposites else 1
     return pairs * (vision + texts * text)

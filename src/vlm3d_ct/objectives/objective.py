@@ -13,7 +13,7 @@ from vlm3d_ct.config import ObjectiveConfig
 from vlm3d_ct.objectives.contrastive import global_loss
 from vlm3d_ct.objectives.reasoning import NO_STEP, reasoning_loss
 from vlm3d_ct.objectives.region import region_loss
-from vlm3d_ct.objectives.sentence import sentence_loss
+from vlm3d_ct.objectives.sentence import sentence_loss, sentence_region_loss
 
 LARGEST_LOGIT_SCALE = math.log(100.0)
 
@@ -27,6 +27,7 @@ class Losses:
     region_loss: Float[Tensor, ""]
     reasoning_loss: Float[Tensor, ""]
     sentence_loss: Float[Tensor, ""]
+    sentence_region_loss: Float[Tensor, ""]
 
 
 @dataclass
@@ -40,6 +41,7 @@ class Targets:
         step_places: identity of the regions that each step speaks of.
         sentence_groups: identity of each sentence that is read by itself (see `sentence_loss`).
         turned: which of these have an opposite.
+        sentence_regions: the regions that each of these speaks of.
     """
 
     mentions: Bool[Tensor, "n r"]
@@ -48,6 +50,7 @@ class Targets:
     step_places: Int64[Tensor, "n s"]
     sentence_groups: Int64[Tensor, "n k"]
     turned: Bool[Tensor, "n k"]
+    sentence_regions: Bool[Tensor, "n k r"]
 
     def tensors(self) -> tuple[Tensor, ...]:
         """The tensors in the order of the fields."""
@@ -63,6 +66,7 @@ class Targets:
             step_places=own,
             sentence_groups=torch.where(self.sentence_groups == NO_STEP, NO_STEP, _numbers(self.sentence_groups)),
             turned=self.turned,
+            sentence_regions=self.sentence_regions,
         )
 
 
@@ -103,6 +107,8 @@ class ContrastiveObjective(nn.Module):
         step_text: Float[Tensor, "n s d"],
         sentence_text: Float[Tensor, "n k d"],
         opposite_text: Float[Tensor, "n k d"],
+        sentence_region_text: Float[Tensor, "n k d"],
+        opposite_region_text: Float[Tensor, "n k d"],
         targets: Targets,
     ) -> Losses:
         """The losses, in fp32 whatever the autocast; the arguments are those of `global_loss` and its siblings."""
@@ -124,13 +130,24 @@ class ContrastiveObjective(nn.Module):
                 targets.turned,
                 self.scale,
             )
+            of_sentence_regions = sentence_region_loss(
+                region_volume.float(),
+                sentence_region_text.float(),
+                opposite_region_text.float(),
+                targets.sentence_regions,
+                targets.sentence_groups,
+                targets.turned,
+                self.scale,
+            )
         weights = self.config
         total = weights.global_weight * of_volumes + weights.region_weight * of_regions
         total = total + weights.reasoning_weight * of_steps + weights.sentence_weight * of_sentences
+        total = total + weights.sentence_region_weight * of_sentence_regions
         return Losses(
             total=total,
             global_loss=of_volumes,
             region_loss=of_regions,
             reasoning_loss=of_steps,
             sentence_loss=of_sentences,
+            sentence_region_loss=of_sentence_regions,
         )

@@ -34,10 +34,45 @@ def sentence_loss(
         scale: inverse temperature.
     """
     valid = turned & (groups != NO_STEP)
-    own = torch.arange(len(groups), device=groups.device)[:, None].expand_as(groups)[valid]
-    says = (groups[valid][:, None, None] == groups[None]).any(-1)  # which volumes' reports have the sentence
-    says[torch.arange(len(own), device=own.device), own] = False
-    logits = (scale * ((sentences - opposites)[valid] @ volume.T)).masked_fill(says, -torch.inf)
-    loss = (logits.logsumexp(1) - logits.gather(1, own[:, None])[:, 0]).sum()
+    scores = (sentences - opposites)[valid] @ volume.T
     # an empty selection has no graph of its own
-    return loss / valid.sum().clamp(min=1) + 0.0 * (volume.sum() + sentences.sum() + opposites.sum())
+    return _find_own(scores, valid, groups, scale) + 0.0 * (volume.sum() + sentences.sum() + opposites.sum())
+
+
+def sentence_region_loss(
+    region_volume: Float[Tensor, "n r d"],
+    sentences: Float[Tensor, "n k d"],
+    opposites: Float[Tensor, "n k d"],
+    regions: Bool[Tensor, "n k r"],
+    groups: Int64[Tensor, "n k"],
+    turned: Bool[Tensor, "n k"],
+    scale: Float[Tensor, "1"],
+) -> Float[Tensor, ""]:
+    """The same against the regions that a sentence speaks of, in every volume: the mean of its cosines with them.
+
+    Args:
+        region_volume: unit vectors of the volumes' regions, all ranks.
+        sentences: unit vectors of the sentences of their reports as the region level projects them.
+        opposites: of the sentences' opposites.
+        regions: that each sentence speaks of; one that speaks of none takes no part.
+        groups: identity of each sentence; `NO_STEP` where there is none.
+        turned: which of them have an opposite.
+        scale: inverse temperature.
+    """
+    valid = turned & (groups != NO_STEP) & regions.any(-1)
+    weights = regions[valid] / regions[valid].sum(-1, keepdim=True)
+    of_regions = torch.einsum("sd,nrd->snr", (sentences - opposites)[valid], region_volume)
+    scores = (of_regions * weights[:, None]).sum(-1)
+    return _find_own(scores, valid, groups, scale) + 0.0 * (region_volume.sum() + sentences.sum() + opposites.sum())
+
+
+def _find_own(
+    scores: Float[Tensor, "s n"], valid: Bool[Tensor, "n k"], groups: Int64[Tensor, "n k"], scale: Float[Tensor, "1"]
+) -> Float[Tensor, ""]:
+    """Mean cross-entropy over the volumes of the valid sentences' scores; volumes that say the same are no rivals."""
+    own = torch.arange(len(groups), device=groups.device)[:, None].expand_as(groups)[valid]
+    says = (groups[valid][:, None, None] == groups[None]).any(-1)
+    says[torch.arange(len(own), device=own.device), own] = False
+    logits = (scale * scores).masked_fill(says, -torch.inf)
+    loss = (logits.logsumexp(1) - logits.gather(1, own[:, None])[:, 0]).sum()
+    return loss / valid.sum().clamp(min=1)

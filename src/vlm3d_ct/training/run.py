@@ -150,7 +150,7 @@ def _trainer(
     cache = open_cache(config)
     tokenizer, with_opposites = (
         ReportTokenizer(built.tokenizer_json, config.text.max_len, opposites=opposites)
-        for opposites in (False, config.objective.sentence_weight > 0)
+        for opposites in (False, config.objective.opposites)
     )
     training = CaseDataset(cohort.training, cache, with_opposites, table, config.augment, config.seed)
     held_out = [case for case in cohort.validation if case.kind == "volume"]

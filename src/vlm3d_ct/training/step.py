@@ -46,6 +46,7 @@ class StepLosses:
     region_loss: Float[Tensor, ""]
     reasoning_loss: Float[Tensor, ""]
     sentence_loss: Float[Tensor, ""]
+    sentence_region_loss: Float[Tensor, ""]
     occupancy_loss: Float[Tensor, ""]
 
 
@@ -60,6 +61,7 @@ def micro_batch(batch: Batch, config: Config, table: RegionTable, seed: int) -> 
         step_places=batch.step_places[:, :num_steps],
         sentence_groups=batch.step_groups[:, : inputs.num_sentences],
         turned=tokens_of(inputs.opposite_steps, inputs.num_sentences).any(-1),
+        sentence_regions=batch.step_regions[:, : inputs.num_sentences],
     )
     return MicroBatch(model_input=inputs, targets=targets, seed=seed)
 
@@ -175,6 +177,7 @@ def _report(
         region_loss=losses.region_loss.detach(),
         reasoning_loss=losses.reasoning_loss.detach(),
         sentence_loss=losses.sentence_loss.detach(),
+        sentence_region_loss=losses.sentence_region_loss.detach(),
         occupancy_loss=occupancy,
     )
 

@@ -323,6 +323,7 @@ def _train_metrics(losses: StepLosses, rate: float, norm: float, objective: Cont
         "region_loss": float(losses.region_loss),
         "reasoning_loss": float(losses.reasoning_loss),
         "sentence_loss": float(losses.sentence_loss),
+        "sentence_region_loss": float(losses.sentence_region_loss),
         "occupancy_loss": float(losses.occupancy_loss),
         "lr": rate,
         "grad_norm": norm,

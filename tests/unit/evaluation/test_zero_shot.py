@@ -14,19 +14,20 @@ from pools import make_example, unit
 
 from vlm3d_ct.errors import DataError
 from vlm3d_ct.evaluation.metrics.thresholds import tune_threshold
+from vlm3d_ct.evaluation.prompt_scores import (
+    PromptScores,
+    places,
+    probability,
+    score_prompts,
+    score_prompts_at_regions,
+)
 from vlm3d_ct.evaluation.prompts import PromptTable, Wording
 from vlm3d_ct.evaluation.tuned import TunedThresholds, load_thresholds, tune
-from vlm3d_ct.evaluation.zero_shot import (
-    PromptScores,
-    measure_scoring,
-    probability,
-    prompt_sensitivity,
-    score_prompts,
-    top_k,
-)
+from vlm3d_ct.evaluation.zero_shot import measure_scoring, prompt_sensitivity, top_k
 from vlm3d_ct.evaluation.zero_shot_files import NOT_TUNED, ZeroShotEvaluation, evaluate_zero_shot, write_zero_shot
 from vlm3d_ct.evaluation.zero_shot_page import CARDS_PER_LIST, choose_examples, zero_shot_page
 from vlm3d_ct.seeding import random_stream
+from vlm3d_ct.text.regions import load_region_table
 
 CLASSES = ("Cyst", "Nodule", "Air")
 SCALE = 20.0
@@ -294,3 +295,33 @@ def test_the_page_shows_hits_misses_and_why_there_is_no_tuned_column():
     for words in ("Hits", "Misses", "False alarms", NOT_TUNED, "0.5 = argmax", "Sensitivity to the wording"):
         assert words in page, words
     assert page == zero_shot_page(replace(found), examples, (40.0, 400.0)).render()
+
+
+REGIONS = (
+    ("The heart is large.", "The heart is not large."),
+    ("A nodule is seen.", "No nodule is seen."),
+    ("Yes.", "No."),
+)
+
+
+def asked_of_regions() -> PromptTable:
+    pairs = zip(CLASSES, REGIONS, strict=True)
+    return PromptTable(name="r", wordings={n: (Wording(name="w", positive=p, negative=q),) for n, (p, q) in pairs})
+
+
+def test_prompts_are_held_against_the_regions_that_they_speak_of_and_the_best_counts():
+    regions, asked = load_region_table(), asked_of_regions()
+    found = places(asked, regions)
+    heart = next(region.id for region in regions.regions if region.name == "heart")
+    assert found["Cyst"].nonzero()[0].tolist() == [heart - 1]
+    assert 1 < found["Nodule"].sum() < regions.num_regions  # the lungs' lobes
+    assert found["Air"].all()  # speaks of no region: any may show it
+    cases = unit(random_stream("regions").normal(size=(6 * regions.num_regions, 16))).reshape(6, -1, 16)
+    scores = score_prompts_at_regions(cases.astype(np.float32), asked, embed, SCALE, regions)
+    for column, (name, (yes, no)) in enumerate(zip(CLASSES, REGIONS, strict=True)):
+        difference = (embed([yes]) - embed([no]))[0]
+        for case in range(6):
+            best = max(float(cases[case, r] @ difference) for r in found[name].nonzero()[0])
+            for margin in (scores.margins["main"], scores.margins["ensemble"]):
+                assert margin[case, column] == pytest.approx(SCALE * best, abs=1e-4)
+    assert scores.identity != score_prompts(cases[:, 0].astype(np.float32), asked, embed, SCALE).identity

@@ -19,14 +19,14 @@ from vlm3d_ct.training.step import backward
 
 CONFIG = tiny_config(*NO_DROPOUT)
 REASONING = tiny_config(*NO_DROPOUT, "objective.reasoning_weight=0.5")
-SENTENCE = ("objective.sentence_weight=1", "text.attention=sentence", "text.pooling=mean")
+SENTENCE = ("objective.sentence_region_weight=1", "text.attention=sentence", "text.pooling=mean")
 
 
 @pytest.mark.parametrize("slices", [False, True])
 def test_every_representation_has_unit_length(slices: bool):
     pairs = random_pairs(REASONING, 3, slices=slices)
     embedded, _ = tiny_model(REASONING)(pairs.model_input)
-    shapes = [(3, 32), (3, 32), (3, 20, 32), (3, 20, 32), (3, 3, 32), (3, 3, 32), (3, 0, 32), (3, 0, 32)]
+    shapes = [(3, 32), (3, 32), (3, 20, 32), (3, 20, 32), (3, 3, 32), (3, 3, 32), *[(3, 0, 32)] * 4]
     assert [tuple(part.shape) for part in embedded.tensors()] == shapes
     for part in embedded.tensors():
         torch.testing.assert_close(part.norm(dim=-1), torch.ones(part.shape[:-1]))
@@ -38,16 +38,19 @@ def test_sentences_and_their_opposites_are_read_as_whole_texts_are():
     given, text_encoder = pairs.model_input, model.text_encoder
     embedded, _ = model(given)
     assert embedded.sentence_text.shape == embedded.opposite_text.shape == (3, MOST_STEPS, 32)
-    for found, ids, steps in (
-        (embedded.sentence_text, given.input_ids, given.token_steps),
-        (embedded.opposite_text, given.opposite_ids, given.opposite_steps),
+    whole, at_regions = text_encoder.projection, text_encoder.region_projection
+    for found, ids, steps, projection in (
+        (embedded.sentence_text, given.input_ids, given.token_steps, whole),
+        (embedded.opposite_text, given.opposite_ids, given.opposite_steps, whole),
+        (embedded.sentence_region_text, given.input_ids, given.token_steps, at_regions),
+        (embedded.opposite_region_text, given.opposite_ids, given.opposite_steps, at_regions),
     ):
         for row in range(3):
             for number in range(1, 4):
                 alone = ids[row, steps[row] == number][None]
                 if alone.shape[1]:
                     one = torch.ones_like(alone)
-                    read = text_encoder.projection(text_encoder(alone, one, None, one).pooler_output)
+                    read = projection(text_encoder(alone, one, None, one).pooler_output)
                     torch.testing.assert_close(found[row, number - 1], read[0])
 
 

@@ -66,7 +66,7 @@ def test_recomputing_and_accumulating_cost_a_forward_pass_each():
 
 def test_the_opposites_of_a_texts_sentences_cost_another_text():
     bert = build(tiny_config(), tiny_tokenizer()).bert_json
-    sentences = ("objective.sentence_weight=1", "text.attention=sentence", "text.pooling=mean")
+    sentences = ("objective.sentence_region_weight=1", "text.attention=sentence", "text.pooling=mean")
     plain, both = tiny_config(*sentences[1:]), tiny_config(*sentences)
     steps = [step_flops(config, bert, 4, config.preprocess.size, 12) for config in (plain, both)]
     assert steps[1] - steps[0] == 4 * 3 * text_flops(plain, json.loads(bert), 12)

@@ -86,12 +86,15 @@ def test_the_watch_measures_few_of_many_pairs_and_no_broken_ones():
     rows = F.normalize(torch.randn(3 * MOST_PAIRS, 8, generator=torch.Generator().manual_seed(0)), dim=-1)
     regions = F.normalize(torch.ones(len(rows), 2, 8), dim=-1)
     mentions, groups = torch.zeros(len(rows), 2, dtype=torch.bool), torch.zeros(len(rows), 2, dtype=torch.long)
-    nothing, targets = regions[:, :0], Targets(mentions, groups, *[groups[:, :0]] * 3, mentions[:, :0])
-    objective(rows, rows, regions, regions, *[nothing] * 4, targets)
+    nothing, targets = (
+        regions[:, :0],
+        Targets(mentions, groups, *[groups[:, :0]] * 3, mentions[:, :0], mentions[:, None][:, :0]),
+    )
+    objective(rows, rows, regions, regions, *[nothing] * 6, targets)
     assert watch.measure()["volume_effective_rank"] == pytest.approx(effective_rank(rows[::3].double().numpy()))
     broken = rows.clone()
     broken[6, 3] = math.nan
-    objective(broken, rows, regions, regions, *[nothing] * 4, targets)
+    objective(broken, rows, regions, regions, *[nothing] * 6, targets)
     measured = watch.measure()
     assert math.isnan(measured["volume_effective_rank"])
     assert measured["logit_scale"] == pytest.approx(1 / 0.07, rel=1e-5)

@@ -15,7 +15,12 @@ from vlm3d_ct.training.step import MicroBatch, Update, backward
 GLOBAL_ONLY = ("objective.region_weight=0", "objective.occupancy_weight=0")
 REGION_ONLY = ("objective.global_weight=0", "objective.occupancy_weight=0")
 REASONING_ONLY = ("objective.reasoning_weight=0.5", "objective.global_weight=0", *GLOBAL_ONLY)
-SENTENCE = ("objective.sentence_weight=0.5", "text.attention=sentence", "text.pooling=mean")
+SENTENCE = (
+    "objective.sentence_weight=0.5",
+    "objective.sentence_region_weight=0.4",
+    "text.attention=sentence",
+    "text.pooling=mean",
+)
 SENTENCE_ONLY = (*SENTENCE, "objective.global_weight=0", *GLOBAL_ONLY)
 OBJECTIVES = [GLOBAL_ONLY, REGION_ONLY, (), REASONING_ONLY, SENTENCE_ONLY]
 TOLERANCE = 1e-5
@@ -92,7 +97,15 @@ def test_without_dropout_accumulation_gives_the_gradient_of_one_large_batch(over
         model, objective = setup(config)
         report = backward(model, objective, split(pairs, sizes))
         assert_close(gradients(model, objective), expected)
-        for field in ("total", "global_loss", "region_loss", "reasoning_loss", "sentence_loss", "occupancy_loss"):
+        for field in (
+            "total",
+            "global_loss",
+            "region_loss",
+            "reasoning_loss",
+            "sentence_loss",
+            "sentence_region_loss",
+            "occupancy_loss",
+        ):
             assert float(getattr(report, field)) == pytest.approx(float(getattr(whole, field)), rel=1e-5, abs=1e-7)
 
 

@@ -88,6 +88,7 @@ def test_a_run_validates_saves_and_records_when_it_should(
         "region_loss",
         "reasoning_loss",
         "sentence_loss",
+        "sentence_region_loss",
         "occupancy_loss",
         "lr",
         "grad_norm",

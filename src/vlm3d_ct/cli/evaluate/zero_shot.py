@@ -21,15 +21,25 @@ from vlm3d_ct.cli.evaluate.shared import (
 )
 from vlm3d_ct.data.case import Case
 from vlm3d_ct.data.labels import LabelTable, read_mapping
+from vlm3d_ct.embeddings import EmbeddingSet
 from vlm3d_ct.errors import ConfigError, DataError, Problem
 from vlm3d_ct.evaluation.pool import POOL_RULES, POOLS, choose_pool
+from vlm3d_ct.evaluation.prompt_scores import (
+    AGAINST,
+    Against,
+    PromptScores,
+    identity,
+    score_prompts,
+    score_prompts_at_regions,
+)
 from vlm3d_ct.evaluation.prompts import PromptTable, prompts_for, read_prompts, shipped_mapping, shipped_prompts
 from vlm3d_ct.evaluation.results import REPORT_FILE, write_text
 from vlm3d_ct.evaluation.tuned import TunedThresholds, load_thresholds, tune
-from vlm3d_ct.evaluation.zero_shot import score_prompts
 from vlm3d_ct.evaluation.zero_shot_files import evaluate_zero_shot, format_table, write_zero_shot
 from vlm3d_ct.evaluation.zero_shot_page import choose_examples, zero_shot_page
+from vlm3d_ct.inference import Encoder
 from vlm3d_ct.log import is_main_rank, say
+from vlm3d_ct.text.regions import load_region_table
 
 LABEL_SETS = {
     "ct_rate": "the 18 abnormalities of CT-RATE",
@@ -59,6 +69,13 @@ def add_kind(kinds: Commands[argparse.ArgumentParser]) -> None:
         metavar="FILE",
         help="CSV with the columns class, wording, positive, negative, one row a wording; the first of a class is its "
         "main one (default: the shipped table of the label set)",
+    )
+    parser.add_argument(
+        "--against",
+        choices=AGAINST,
+        default="volume",
+        help="what prompts are held against: the whole volume, or the regions that they speak of, the best of which "
+        "counts; the latter for models that were trained with objective.sentence_region_weight",
     )
     tuning = parser.add_mutually_exclusive_group()
     tuning.add_argument(
@@ -95,10 +112,11 @@ def run(parsed: argparse.Namespace) -> int:
     chosen = prepared.embeddings.select(kept)
     if thresholds is not None:
         weights = prepared.provenance["checkpoint_weights_sha256"]
-        thresholds.check(weights, prompts.identity, chosen.patient_ids, parsed.thresholds)
-    choices = {"label_set": parsed.label_set, "pool": parsed.pool, "logit_scale": prepared.encoder.logit_scale}
+        thresholds.check(weights, identity(prompts, parsed.against), chosen.patient_ids, parsed.thresholds)
+    choices = {"label_set": parsed.label_set, "pool": parsed.pool, "against": parsed.against}
+    choices |= {"logit_scale": prepared.encoder.logit_scale}
     evaluation = evaluate_zero_shot(
-        score_prompts(chosen.volume, prompts, prepared.encoder.embed_text, prepared.encoder.logit_scale),
+        _score(chosen, prompts, prepared.encoder, parsed.against),
         labels,
         chosen.case_ids,
         chosen.patient_ids,
@@ -212,15 +230,21 @@ def _tune(
         raise DataError(
             _problem("missing-label-columns", str(fit.directory), "columns", str(table.missing), message, remedy)
         )
-    encoder = prepared.encoder
     return tune(
-        score_prompts(fit.embeddings.volume, prompts, encoder.embed_text, encoder.logit_scale),
+        _score(fit.embeddings, prompts, prepared.encoder, parsed.against),
         _labels_of(fit, prompts, table),
         fit.embeddings.patient_ids,
         rule=parsed.threshold_rule,
         source=f"{fit.name}, {len(fit.cases)} cases, data list {fit.provenance['data_list_sha256']}",
         weights=prepared.provenance["checkpoint_weights_sha256"],
     )
+
+
+def _score(embeddings: EmbeddingSet, prompts: PromptTable, encoder: Encoder, against: Against) -> PromptScores:
+    if against == "volume":
+        return score_prompts(embeddings.volume, prompts, encoder.embed_text, encoder.logit_scale)
+    embed = encoder.embed_text_for_regions
+    return score_prompts_at_regions(embeddings.region_volume, prompts, embed, encoder.logit_scale, load_region_table())
 
 
 def _problem(code: str, file: str, field: str, value: str, message: str, remedy: str) -> Problem:

@@ -1,0 +1,155 @@
+"""What prompts say of each case, held against whole volumes or against the regions that they speak of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from jaxtyping import Bool, Float32, Float64
+
+from vlm3d_ct.evaluation.metrics.ranking import exact_rows
+from vlm3d_ct.evaluation.prompts import PromptTable
+from vlm3d_ct.text.mentions import find_mentions
+from vlm3d_ct.text.regions import RegionTable
+
+Scoring = Literal["main", "ensemble"]
+SCORINGS: tuple[Scoring, Scoring] = ("main", "ensemble")
+Against = Literal["volume", "regions"]
+AGAINST: tuple[Against, ...] = get_args(Against)
+EmbedText = Callable[[Sequence[str]], Float32[np.ndarray, "m d"]]
+Places = Mapping[str, Bool[np.ndarray, " k"]]
+"""By class: which of a case's embeddings its prompts are held against."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PromptScores:
+    """What the prompts say of n cases.
+
+    Attributes:
+        table: the prompts.
+        against: what they were held against.
+        margins: by scoring and class, logit of "present" minus logit of "absent"; main wording, and ensemble.
+        by_wording: by class and wording, the same of every wording alone.
+        positive: cosine of each case with each class's ensemble of positive prompts, for choosing one class of many.
+    """
+
+    table: PromptTable
+    against: Against
+    margins: Mapping[Scoring, Float64[np.ndarray, "n c"]]
+    by_wording: Mapping[str, Mapping[str, Float64[np.ndarray, " n"]]]
+    positive: Float64[np.ndarray, "n c"]
+
+    def probabilities(self, scoring: Scoring) -> Float64[np.ndarray, "n c"]:
+        """First entry of the softmax over the pair (present, absent), 0..1."""
+        return probability(self.margins[scoring])
+
+    @property
+    def identity(self) -> str:
+        """Of the prompts and what they are held against: thresholds of others mean nothing."""
+        return identity(self.table, self.against)
+
+
+def identity(table: PromptTable, against: Against) -> str:
+    """See `PromptScores.identity`."""
+    return table.identity if against == "volume" else f"{table.identity} against {against}"
+
+
+def probability(margins: Float64[np.ndarray, "*n"]) -> Float64[np.ndarray, "*n"]:
+    """The softmax of a pair of logits from their difference: 1 / (1 + exp(-margin))."""
+    found: Float64[np.ndarray, "*n"] = 0.5 * (1.0 + np.tanh(0.5 * margins))
+    return found
+
+
+def score_prompts(
+    volume: Float32[np.ndarray, "n d"], table: PromptTable, embed_text: EmbedText, logit_scale: float
+) -> PromptScores:
+    """Score every case's whole volume against every prompt.
+
+    A margin is ``logit_scale`` times the difference of the cosines with the positive and the negative prompt. An
+    ensemble compares with the mean of the (unit) embeddings of all wordings, brought back to length 1 (CLIP). Cosines
+    are exact sums of embeddings rounded as in `metrics.ranking`: they do not depend on how a product was summed.
+    """
+    everywhere = {name: np.ones(1, np.bool_) for name in table.classes}
+    return _score(volume[:, None], everywhere, table, embed_text, logit_scale, "volume")
+
+
+def score_prompts_at_regions(
+    region_volume: Float32[np.ndarray, "n r d"],
+    table: PromptTable,
+    embed_text: EmbedText,
+    logit_scale: float,
+    regions: RegionTable,
+) -> PromptScores:
+    """Score every case's regions against the prompts that speak of them (after fVLM, Shui et al. 2025).
+
+    As `score_prompts`, for each region that a class's prompts speak of; the largest margin counts, for a finding is as
+    present as where it is most so.
+
+    Args:
+        region_volume: unit vectors of the cases' regions.
+        table: the prompts.
+        embed_text: embeds texts as the region level does.
+        logit_scale: the model's inverse temperature.
+        regions: the region table.
+    """
+    return _score(region_volume, places(table, regions), table, embed_text, logit_scale, "regions")
+
+
+def places(table: PromptTable, regions: RegionTable) -> dict[str, Bool[np.ndarray, " r"]]:
+    """The regions that the prompts of each class name or imply; all of them where they speak of none."""
+    found = {}
+    for name, wordings in table.wordings.items():
+        chosen = np.zeros(regions.num_regions, np.bool_)
+        for text in (text for wording in wordings for text in (wording.positive, wording.negative)):
+            for mention in find_mentions(text, regions):
+                chosen[[region - 1 for region in mention.named or mention.regions]] = True
+        found[name] = chosen if chosen.any() else ~chosen
+    return found
+
+
+def _score(
+    cases: Float32[np.ndarray, "n k d"],
+    where: Places,
+    table: PromptTable,
+    embed_text: EmbedText,
+    logit_scale: float,
+    against: Against,
+) -> PromptScores:
+    wordings = [wording for found in table.wordings.values() for wording in found]
+    texts = list(dict.fromkeys(text for wording in wordings for text in (wording.positive, wording.negative)))
+    embedded = dict(zip(texts, embed_text(texts).astype(np.float64), strict=True))
+    n, k, d = cases.shape
+    exact = exact_rows(cases.reshape(n * k, d), "image").reshape(n, k, d)
+    by_wording: dict[str, dict[str, Float64[np.ndarray, " n"]]] = {}
+    ensemble, positive = [], []
+    for name, found in table.wordings.items():
+        own = exact[:, where[name]]
+        yes, no = [embedded[w.positive] for w in found], [embedded[w.negative] for w in found]
+        alone = logit_scale * (_cosines(own, yes) - _cosines(own, no)).max(axis=1)
+        by_wording[name] = {wording.name: alone[:, column] for column, wording in enumerate(found)}
+        present, absent = (_cosines(own, [_mean(vectors)])[..., 0] for vectors in (yes, no))
+        ensemble.append(logit_scale * (present - absent).max(axis=1))
+        positive.append(present.max(axis=1))
+    main = [by_wording[name][found[0].name] for name, found in table.wordings.items()]
+    return PromptScores(
+        table=table,
+        against=against,
+        margins={"main": np.stack(main, axis=1), "ensemble": np.stack(ensemble, axis=1)},
+        by_wording=by_wording,
+        positive=np.stack(positive, axis=1),
+    )
+
+
+def _cosines(
+    cases: Float64[np.ndarray, "n k d"], vectors: Sequence[Float64[np.ndarray, " d"]]
+) -> Float64[np.ndarray, "n k m"]:
+    found: Float64[np.ndarray, "n k m"] = cases @ exact_rows(np.stack(vectors).astype(np.float32), "prompt").T
+    return found
+
+
+def _mean(vectors: Sequence[Float64[np.ndarray, " d"]]) -> Float64[np.ndarray, " d"]:
+    mean: Float64[np.ndarray, " d"] = np.mean(np.stack(vectors), axis=0)
+    length = np.linalg.norm(mean)
+    return mean / length if length else mean
