@@ -27,6 +27,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
     },
     "Findings and regions": {
         "AUROC": "AUROC",
+        "whole volumes": "AUROC, whole volumes",
         "findings below 0.65": "findings below",
         "alignment, true masks": "alignment, true masks",
         "predicted": "alignment, predicted masks",
@@ -69,7 +70,9 @@ def render(found: Found, plots: Sequence[tuple[str, str]], notes: Path) -> str:
 def _conditions(found: Found) -> Iterator[str]:
     yield (
         "`python benchmarks/compare_variants.py`. Nothing here is about patients, nothing is a CT-RATE result. "
-        "Recalls, alignment and pointing in %; means over seeds, ± half the 95 % interval (Student's t) where several."
+        "Recalls, alignment and pointing in %; means over seeds, ± half the 95 % interval (Student's t) where several. "
+        "AUROC is zero-shot: prompts against the regions that they speak of where sentences were trained so, else "
+        "against whole volumes."
     )
     yield f"Settings: `configs/demo_pretrain.yaml`, then `configs/demo_finetune.yaml`, with `{' '.join(BASE)}`."
     told: dict[str, list[str]] = {}
