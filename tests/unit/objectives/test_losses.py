@@ -17,6 +17,7 @@ from vlm3d_ct.objectives import (
     reasoning_loss,
     region_loss,
     sentence_loss,
+    sentence_region_loss,
 )
 
 CASES, REGIONS, WIDTH = 5, 4, 6
@@ -305,26 +306,68 @@ def test_without_any_sentence_the_loss_is_zero_and_so_is_its_gradient():
         assert not volume.grad.any()
 
 
-def losses(objective: ContrastiveObjective, seed: int = 0) -> tuple[float, float, float, float, float]:
+def sentence_regions(seed: int) -> Tensor:
+    """The regions that each sentence speaks of; some speak of none."""
+    return torch.rand((CASES, STEPS, REGIONS), generator=torch.Generator().manual_seed(70 + seed)) < 0.4
+
+
+def naive_sentence_region_loss(
+    regions: Tensor, said: Tensor, denied: Tensor, spoken: Tensor, groups: Tensor, turned: Tensor, factor: float
+) -> float:
+    """The sentence loss against regions, pair by pair."""
+    total, count = 0.0, 0
+    for case in range(CASES):
+        for number in range(said.shape[1]):
+            group, own = int(groups[case, number]), spoken[case, number].nonzero()[:, 0].tolist()
+            if group == 0 or not turned[case, number] or not own:
+                continue
+            rivals = [other for other in range(CASES) if other != case and group not in groups[other].tolist()]
+            query = said[case, number] - denied[case, number]
+            scores = [sum(float(regions[one, r] @ query) for r in own) / len(own) for one in (case, *rivals)]
+            total, count = total + softmax_share([factor * score for score in scores], 0), count + 1
+    return total / max(1, count)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_sentence_loss_against_regions_is_a_naive_loop(seed: int):
+    region_volume = region_inputs(seed)[0].double()
+    _, said, denied, groups, turned = sentence_inputs(seed)
+    inputs = (region_volume, said, denied, sentence_regions(seed), groups, turned)
+    expected = naive_sentence_region_loss(*inputs, 5.0)
+    assert expected > 0
+    assert float(sentence_region_loss(*inputs, scale(5))) == pytest.approx(expected)
+
+
+def test_a_sentence_that_speaks_of_no_region_teaches_no_region():
+    region_volume = region_inputs(0)[0].double().requires_grad_()
+    _, said, denied, groups, turned = sentence_inputs(0)
+    loss = sentence_region_loss(region_volume, said, denied, sentence_regions(0) & False, groups, turned, scale(5))
+    loss.backward()
+    assert float(loss.detach()) == 0.0
+    assert region_volume.grad is not None
+    assert not region_volume.grad.any()
+
+
+def losses(objective: ContrastiveObjective, seed: int = 0) -> tuple[float, ...]:
+    """Total, and the loss of each level."""
     volume, text, mentions, groups = region_inputs(seed)
     step_volume, step_text, step_groups, step_places = step_inputs(seed)
     whole, said, denied, sentence_groups, turned = sentence_inputs(seed)
     result = objective(
         *(whole.float(), unit(CASES, WIDTH, seed=5).float()),
-        *(volume, text, step_volume, step_text, said, denied),
-        Targets(mentions, groups, step_groups, step_places, sentence_groups, turned),
+        *(volume, text, step_volume, step_text, said, denied, denied, said),
+        Targets(mentions, groups, step_groups, step_places, sentence_groups, turned, sentence_regions(seed)),
     )
-    parts = (result.total, result.global_loss, result.region_loss, result.reasoning_loss, result.sentence_loss)
-    total, of_volumes, of_regions, of_steps, of_sentences = (float(part.detach()) for part in parts)
-    return total, of_volumes, of_regions, of_steps, of_sentences
+    return tuple(float(part.detach()) for part in vars(result).values())
 
 
 def test_the_total_is_the_weighted_sum():
     total, of_volumes, of_regions, *_ = losses(ContrastiveObjective(ObjectiveConfig()))
     assert total == pytest.approx(1.0 * of_volumes + 0.5 * of_regions)
-    weights = ObjectiveConfig(global_weight=0.25, region_weight=2.0, reasoning_weight=3.0, sentence_weight=5.0)
-    total, of_volumes, of_regions, of_steps, of_sentences = losses(ContrastiveObjective(weights))
-    assert total == pytest.approx(0.25 * of_volumes + 2.0 * of_regions + 3.0 * of_steps + 5.0 * of_sentences)
+    weights = {"global": 0.25, "region": 2.0, "reasoning": 3.0, "sentence": 5.0, "sentence_region": 7.0}
+    config = ObjectiveConfig(**{f"{level}_weight": weight for level, weight in weights.items()})
+    total, *levels = losses(ContrastiveObjective(config))
+    assert total == pytest.approx(sum(weight * loss for weight, loss in zip(weights.values(), levels, strict=True)))
 
 
 def test_without_soft_targets_every_other_text_is_a_rival():
@@ -339,10 +382,12 @@ def test_without_soft_targets_every_other_text_is_a_rival():
     whole, said, denied, sentence_groups, turned = sentence_inputs(3)
     own = torch.where(sentence_groups == 0, 0, torch.arange(1, 1 + CASES * STEPS).view(CASES, STEPS))
     expected_sentences = naive_sentence_loss(whole, said, denied, own, turned, 1 / 0.07)
-    _, _, of_regions, of_steps, of_sentences = losses(ContrastiveObjective(config), seed=3)
+    at_regions = naive_sentence_region_loss(volume, denied, said, sentence_regions(3), own, turned, 1 / 0.07)
+    _, _, of_regions, of_steps, of_sentences, of_both = losses(ContrastiveObjective(config), seed=3)
     assert of_regions == pytest.approx(expected, rel=1e-5)
     assert of_steps == pytest.approx(expected_steps, rel=1e-5)
     assert of_sentences == pytest.approx(expected_sentences, rel=1e-5)
+    assert of_both == pytest.approx(at_regions, rel=1e-5)
     assert of_regions > losses(ContrastiveObjective(ObjectiveConfig()), seed=3)[2]
 
 
@@ -374,8 +419,8 @@ def test_the_temperature_learns():
     volume, text, mentions, groups = region_inputs(0)
     whole = unit(CASES, WIDTH, seed=4).float()
     nothing, no_steps = whole.new_zeros(CASES, 0, WIDTH), torch.zeros(CASES, 0, dtype=torch.long)
-    targets = Targets(mentions, groups, *[no_steps] * 3, no_steps.bool())
-    objective(whole, whole, volume, text, *[nothing] * 4, targets).total.backward()
+    targets = Targets(mentions, groups, *[no_steps] * 3, no_steps.bool(), mentions[:, None][:, :0])
+    objective(whole, whole, volume, text, *[nothing] * 6, targets).total.backward()
     assert objective.logit_scale.grad is not None
     assert float(objective.logit_scale.grad) != 0.0
 
