@@ -131,11 +131,13 @@ def _contradictions(config: Config) -> Iterator[str]:
             "text.attention = sentence: cannot be combined with text.pooling = cls, whose first token would see no "
             "sentence at all; use text.pooling=mean."
         )
-    if config.objective.opposites and config.text.attention == "text":
-        yield (
-            f"objective.sentence_weight = {config.objective.sentence_weight}: cannot be combined with text.attention = "
-            "text, where every sentence knows the rest of its report; use text.attention=sentence text.pooling=mean."
-        )
+    for name in ("sentence_weight", "sentence_region_weight"):
+        weight = getattr(config.objective, name)
+        if weight > 0 and config.text.attention == "text":
+            yield (
+                f"objective.{name} = {weight}: cannot be combined with text.attention = text, where every sentence "
+                "knows the rest of its report; use text.attention=sentence text.pooling=mean."
+            )
     if config.text.source == "small" and config.text.small_width % config.text.small_heads:
         yield f"text.small_heads = {config.text.small_heads}: must divide text.small_width = {config.text.small_width}."
     if training.strategy == "fsdp" and training.precision == "fp16":

@@ -136,6 +136,14 @@ def test_a_wrong_override_is_named(override: str, said: str):
             "model.sub_patch_size = [2, 5, 4]: 5 does not divide the patch's 16",
         ),
         ({"text": {"attention": "sentence"}}, "text.attention = sentence: cannot be combined with text.pooling = cls"),
+        (
+            {"objective": {"sentence_weight": 1}},
+            "objective.sentence_weight = 1.0: cannot be combined with text.attention = text",
+        ),
+        (
+            {"objective": {"sentence_region_weight": 2}},
+            "objective.sentence_region_weight = 2.0: cannot be combined with text.attention = text",
+        ),
         ({"model": {"num_heads": 7}}, "model.num_heads = 7: must divide model.embed_dim = 768."),
         ({"preprocess": {"size": [64, 500, 512]}}, "preprocess.size: 500 voxels along y are not a multiple of"),
         ({"preprocess": {"slice_size": [2, 512, 512]}}, "preprocess.slice_size: 2 voxels along z"),
