@@ -89,9 +89,15 @@ def _table(found: Found, columns: Mapping[str, str]) -> Iterator[str]:
     yield "| variant | seeds | minutes | " + " | ".join(columns) + " |"
     yield "|---" * (len(columns) + 3) + "|"
     for name, records in found.items():
-        cells = [show(*interval([record.figures[key] for record in records])) for key in columns.values()]
+        cells = [_cell(records, key) for key in columns.values()]
         minutes = statistics.fmean(record.minutes for record in records)
         yield f"| {name} | {len(records)} | {minutes:.1f} | {' | '.join(cells)} |"
+
+
+def _cell(records: Sequence[Record], key: str) -> str:
+    """Nothing where a run that was recorded earlier did not measure it."""
+    values = [record.figures[key] for record in records if key in record.figures]
+    return show(*interval(values)) if values else ""
 
 
 def _by_finding(found: Found) -> Iterator[str]:

@@ -49,6 +49,11 @@ VARIANTS = {
     "no sentence level": Variant(
         "no sentence is held with its opposite against volumes and their regions", NO_SENTENCES
     ),
+    "volumes only": Variant(
+        "the full design and its time, but sentences and their opposites are held against whole volumes only",
+        ("objective.sentence_region_weight=0",),
+        takes_long=True,
+    ),
     "no slices": Variant("fine-tuning on volumes alone", slices=False),
     "naive accumulation": Variant(
         "two micro-batches of half the size, each with its own negatives only",

@@ -338,6 +338,31 @@ def test_thresholds_are_never_tuned_on_the_test(
     assert (code, "tuned on patients of this test" in said) == (3, True)
 
 
+def test_prompts_are_asked_of_regions_and_thresholds_know_it(
+    halves: tuple[Path, Path], checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    validation, test = halves
+    for against in ("volume", "regions"):
+        more = ("--against", against, "--validation_dir", str(validation), *FEW)
+        code, said = evaluate("zero-shot", capsys, *flags(checkpoint, test, tmp_path / against, *more))
+        assert (code, "trained without objective.sentence_region_weight" in said) == (0, against == "regions")
+    whole, regions = (results(tmp_path / against) for against in ("volume", "regions"))
+    assert whole["prompts"]["regions"] is None
+    assert regions["prompts"]["regions"]["Cardiomegaly"] == ["heart"]
+    assert (whole["provenance"]["against"], regions["provenance"]["against"]) == ("volume", "regions")
+    assert whole["macro"] != regions["macro"]
+    for own, other in (("volume", "regions"), ("regions", "volume")):
+        saved = ("--thresholds", str(tmp_path / own / "thresholds.json"), *FEW)
+        code, said = evaluate("zero-shot", capsys, *flags(checkpoint, test, tmp_path / "x", *saved, "--against", other))
+        assert (code, "tuned for another prompts (or --against)" in said) == (3, True)
+        code, _ = evaluate("zero-shot", capsys, *flags(checkpoint, test, tmp_path / "y", *saved, "--against", own))
+        assert code == 0
+        assert results(tmp_path / "y")["classes"] == results(tmp_path / own)["classes"]
+    slices = ("--label_set", "omniabnorm", "--against", "regions")
+    code, said = evaluate("zero-shot", capsys, *flags(checkpoint, test, tmp_path / "x", *slices))
+    assert (code, "--against regions: cannot be combined with --label_set omniabnorm" in said) == (2, True)
+
+
 def test_a_probe_never_tests_patients_that_it_was_fitted_on(
     folder: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -19,7 +19,9 @@ from vlm3d_ct.data.dataset import CaseDataset, open_cache
 from vlm3d_ct.embeddings import ARRAY_FIELDS, EmbeddingSet, EmbeddingStore
 from vlm3d_ct.errors import CheckpointError, DataError
 from vlm3d_ct.inference import Encoder, MaskUse, embed_cases, embed_once, embedding_key
+from vlm3d_ct.models.dual import tokens_of
 from vlm3d_ct.text.regions import load_region_table
+from vlm3d_ct.text.tokenize import collate_reports
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +74,21 @@ def test_texts_are_embedded_one_by_one_whatever_their_company(checkpoint: Path):
     for row, text in enumerate(texts):
         np.testing.assert_allclose(encoder.embed_text([text])[0], together[row], atol=2e-5)
     assert encoder.embed_text([]).shape == (0, 32)
+
+
+def test_a_prompt_for_regions_is_read_as_its_sentence_is_in_a_report(tmp_path: Path, config: Config):
+    sentences = ("The heart is enlarged.", "No pleural effusion.", "A nodule in the left lung.")
+    read_apart = tiny_config("text.attention=sentence", "text.pooling=mean")
+    write_checkpoint(tmp_path / "c.pth", read_apart)
+    encoder = load_encoder(tmp_path / "c.pth")
+    report = collate_reports([encoder.tokenizer.encode_text(" ".join(sentences))], 0)
+    ids, mask, steps = (
+        torch.from_numpy(part) for part in (report.input_ids, report.attention_mask, report.token_steps)
+    )
+    with torch.no_grad():
+        tokens = encoder.model.text_encoder(ids, mask, None, steps).last_hidden_state
+        expected = encoder.model.text_encoder.region_features(tokens, tokens_of(steps, 3))[0]
+    np.testing.assert_allclose(encoder.embed_text_for_regions(sentences), expected.numpy(), atol=1e-5)
 
 
 def test_provenance_says_what_made_the_numbers(checkpoint: Path, tmp_path: Path, config: Config):

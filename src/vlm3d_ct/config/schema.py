@@ -152,7 +152,8 @@ class ObjectiveConfig:
     step. Teaches what "no" means, which is what a zero-shot prompt asks. Needs ``text.attention`` by the sentence and
     ``text.pooling`` by the mean, in every stage."""
     sentence_region_weight: Annotated[float, Field(ge=0)] = 0.0
-    """Of the same against the regions that a sentence speaks of, in each volume of the step; with the same needs."""
+    """Of the same, with the same rivals and needs, against the regions that a sentence speaks of in each volume. For
+    prompts that are asked of regions (``evaluate zero-shot --against regions``)."""
     occupancy_weight: Annotated[float, Field(ge=0)] = 0.1
     soft_targets: bool = True
     """Texts that say the same, or only that the same is normal, are no negatives of each other at the region and step

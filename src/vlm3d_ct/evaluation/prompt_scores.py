@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64
 
 from vlm3d_ct.evaluation.metrics.ranking import exact_rows
-from vlm3d_ct.evaluation.prompts import PromptTable
+from vlm3d_ct.evaluation.prompts import PromptTable, Wording
 from vlm3d_ct.text.mentions import find_mentions
 from vlm3d_ct.text.regions import RegionTable
 
@@ -19,8 +20,8 @@ SCORINGS: tuple[Scoring, Scoring] = ("main", "ensemble")
 Against = Literal["volume", "regions"]
 AGAINST: tuple[Against, ...] = get_args(Against)
 EmbedText = Callable[[Sequence[str]], Float32[np.ndarray, "m d"]]
-Places = Mapping[str, Bool[np.ndarray, " k"]]
-"""By class: which of a case's embeddings its prompts are held against."""
+Places = Callable[[Sequence[Wording]], Bool[np.ndarray, " k"]]
+"""Which of a case's embeddings wordings are held against."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -29,14 +30,14 @@ class PromptScores:
 
     Attributes:
         table: the prompts.
-        against: what they were held against.
+        asked: by class, the regions that its prompts were held against; empty for whole volumes.
         margins: by scoring and class, logit of "present" minus logit of "absent"; main wording, and ensemble.
         by_wording: by class and wording, the same of every wording alone.
         positive: cosine of each case with each class's ensemble of positive prompts, for choosing one class of many.
     """
 
     table: PromptTable
-    against: Against
+    asked: Mapping[str, tuple[str, ...]]
     margins: Mapping[Scoring, Float64[np.ndarray, "n c"]]
     by_wording: Mapping[str, Mapping[str, Float64[np.ndarray, " n"]]]
     positive: Float64[np.ndarray, "n c"]
@@ -48,7 +49,7 @@ class PromptScores:
     @property
     def identity(self) -> str:
         """Of the prompts and what they are held against: thresholds of others mean nothing."""
-        return identity(self.table, self.against)
+        return identity(self.table, "regions" if self.asked else "volume")
 
 
 def identity(table: PromptTable, against: Against) -> str:
@@ -71,8 +72,7 @@ def score_prompts(
     ensemble compares with the mean of the (unit) embeddings of all wordings, brought back to length 1 (CLIP). Cosines
     are exact sums of embeddings rounded as in `metrics.ranking`: they do not depend on how a product was summed.
     """
-    everywhere = {name: np.ones(1, np.bool_) for name in table.classes}
-    return _score(volume[:, None], everywhere, table, embed_text, logit_scale, "volume")
+    return _score(volume[:, None], lambda _: np.ones(1, np.bool_), table, embed_text, logit_scale, {})
 
 
 def score_prompts_at_regions(
@@ -84,8 +84,10 @@ def score_prompts_at_regions(
 ) -> PromptScores:
     """Score every case's regions against the prompts that speak of them (after fVLM, Shui et al. 2025).
 
-    As `score_prompts`, for each region that a class's prompts speak of; the largest margin counts, for a finding is as
-    present as where it is most so.
+    As `score_prompts`, for each region that a wording names or implies, or all where it speaks of none; the largest
+    margin counts, for a finding is as present as where it is most so. An ensemble asks of every region that any of its
+    wordings speaks of. A maximum of several margins is high by chance, too: margins rank the cases of a class, but are
+    not those of one pair of prompts.
 
     Args:
         region_volume: unit vectors of the cases' regions.
@@ -94,28 +96,30 @@ def score_prompts_at_regions(
         logit_scale: the model's inverse temperature.
         regions: the region table.
     """
-    return _score(region_volume, places(table, regions), table, embed_text, logit_scale, "regions")
+    places = partial(asked_places, regions=regions)
+    names = {
+        name: tuple(region for region, chosen in zip(regions.names, places(found), strict=True) if chosen)
+        for name, found in table.wordings.items()
+    }
+    return _score(region_volume, places, table, embed_text, logit_scale, names)
 
 
-def places(table: PromptTable, regions: RegionTable) -> dict[str, Bool[np.ndarray, " r"]]:
-    """The regions that the prompts of each class name or imply; all of them where they speak of none."""
-    found = {}
-    for name, wordings in table.wordings.items():
-        chosen = np.zeros(regions.num_regions, np.bool_)
-        for text in (text for wording in wordings for text in (wording.positive, wording.negative)):
-            for mention in find_mentions(text, regions):
-                chosen[[region - 1 for region in mention.named or mention.regions]] = True
-        found[name] = chosen if chosen.any() else ~chosen
-    return found
+def asked_places(wordings: Sequence[Wording], regions: RegionTable) -> Bool[np.ndarray, " r"]:
+    """The regions that any of these wordings names or implies; all of them where none does."""
+    chosen = np.zeros(regions.num_regions, np.bool_)
+    for text in (text for wording in wordings for text in (wording.positive, wording.negative)):
+        for mention in find_mentions(text, regions):
+            chosen[[region - 1 for region in mention.named or mention.regions]] = True
+    return chosen if chosen.any() else ~chosen
 
 
 def _score(
     cases: Float32[np.ndarray, "n k d"],
-    where: Places,
+    places: Places,
     table: PromptTable,
     embed_text: EmbedText,
     logit_scale: float,
-    against: Against,
+    asked: Mapping[str, tuple[str, ...]],
 ) -> PromptScores:
     wordings = [wording for found in table.wordings.values() for wording in found]
     texts = list(dict.fromkeys(text for wording in wordings for text in (wording.positive, wording.negative)))
@@ -125,17 +129,20 @@ def _score(
     by_wording: dict[str, dict[str, Float64[np.ndarray, " n"]]] = {}
     ensemble, positive = [], []
     for name, found in table.wordings.items():
-        own = exact[:, where[name]]
+        by_wording[name] = {}
+        for wording in found:
+            pair = [embedded[wording.positive], embedded[wording.negative]]
+            cosines = _cosines(exact[:, places([wording])], pair)
+            by_wording[name][wording.name] = logit_scale * (cosines[..., 0] - cosines[..., 1]).max(axis=1)
         yes, no = [embedded[w.positive] for w in found], [embedded[w.negative] for w in found]
-        alone = logit_scale * (_cosines(own, yes) - _cosines(own, no)).max(axis=1)
-        by_wording[name] = {wording.name: alone[:, column] for column, wording in enumerate(found)}
+        own = exact[:, places(found)]
         present, absent = (_cosines(own, [_mean(vectors)])[..., 0] for vectors in (yes, no))
         ensemble.append(logit_scale * (present - absent).max(axis=1))
         positive.append(present.max(axis=1))
     main = [by_wording[name][found[0].name] for name, found in table.wordings.items()]
     return PromptScores(
         table=table,
-        against=against,
+        asked=asked,
         margins={"main": np.stack(main, axis=1), "ensemble": np.stack(ensemble, axis=1)},
         by_wording=by_wording,
         positive=np.stack(positive, axis=1),

@@ -28,7 +28,7 @@ class TunedThresholds:
 
     Attributes:
         weights: hash of the checkpoint's weights.
-        prompts: hash of the prompts.
+        prompts: hash of the prompts, and what they were held against if not whole volumes.
         rule: how they were chosen, see `metrics.thresholds.tune_threshold`.
         source: the data that they were tuned on, in words.
         patients: hashed patients of that data; none of them may be in a test.
@@ -63,7 +63,7 @@ class TunedThresholds:
             if own != wanted
         ]
         if differing:
-            message = f"The thresholds were tuned for another {' and other '.join(differing)}."
+            message = f"The thresholds were tuned for another {' and other '.join(differing)} (or --against)."
             raise DataError(_problem(file, ", ".join(differing), message, "Tune them again with --validation_dir."))
         shared = {hash_patient(patient) for patient in patient_ids} & set(self.patients)
         if shared:

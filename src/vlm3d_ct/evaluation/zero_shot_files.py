@@ -195,6 +195,7 @@ def _results(evaluation: ZeroShotEvaluation) -> dict[str, Any]:
             "table": evaluation.scores.table.name,
             "sha256": evaluation.scores.table.identity,
             "main": evaluation.scores.table.main,
+            "regions": {name: list(regions) for name, regions in evaluation.scores.asked.items()} or None,
         },
         "macro": {scoring: _macro(found) for scoring, found in evaluation.scored.items()},
         "top_k": dict(evaluation.top) or None,

@@ -182,6 +182,11 @@ def _thresholds(evaluation: ZeroShotEvaluation, shown: Sequence[str]) -> tuple[B
         "the argmax is the threshold 0.5. The weighted F1, as CT-CLIP reports it, is near 1 for rare findings that are "
         "never found."
     )
+    if evaluation.scores.asked:
+        note += (
+            " The prompts were held against regions, of which the best counts: a high margin may be chance, 0.5 is no "
+            "even chance, and probabilities of classes with many regions are higher. Tuned thresholds allow for that."
+        )
     return (*blocks, Prose(text=note, soft=True))
 
 
@@ -287,6 +292,7 @@ def _shorten(text: str) -> str:
 def _facts(evaluation: ZeroShotEvaluation) -> tuple[tuple[str, str], ...]:
     own = (
         ("prompts", f"{evaluation.scores.table.name}, hash {evaluation.scores.table.identity}"),
+        *((f"regions asked for {name}", ", ".join(found)) for name, found in evaluation.scores.asked.items()),
         ("thresholds", evaluation.tuned_note),
         ("cases", f"{evaluation.pool_name}, {len(evaluation.case_ids)} (listed in {CASES_FILE})"),
     )

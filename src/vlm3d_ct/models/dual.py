@@ -85,10 +85,11 @@ class VisionLanguageModel(nn.Module):
             The representations, and the occupancy loss summed over the cases that have a mask: the cross-entropy
             between the given and the predicted share of each region, averaged over a case's patches.
         """
-        seen: EncoderOutput = self.vision_encoder(batch.ct_volume, batch.segmentation_mask, batch.mask_given)
+        # texts first: laying out their sentences waits for the device, which has nothing to do yet
         read = self.text_encoder(batch.input_ids, batch.attention_mask, batch.token_type_ids, batch.token_steps)
         sentence_tokens = tokens_of(batch.token_steps, batch.num_sentences)
         opposites, opposite_tokens = self._opposites(batch, read.last_hidden_state)
+        seen: EncoderOutput = self.vision_encoder(batch.ct_volume, batch.segmentation_mask, batch.mask_given)
         representations = Representations(
             volume=self.vision_encoder.global_proj(seen.global_features),
             text=self.text_encoder.projection(read.pooler_output),

@@ -66,9 +66,12 @@ def pool_occupancy(
 
 
 def _of_centred(linear: nn.Linear, intensities: Float[Tensor, "*b p"]) -> Float[Tensor, "*b d"]:
-    """The map of the centred, scaled intensities; weights are far fewer than voxels, so these are changed instead."""
-    weight = linear.weight / INTENSITY_SPREAD
-    return F.linear(intensities, weight, linear.bias - INTENSITY_MEAN * weight.sum(1))
+    """The map of the centred, scaled intensities.
+
+    The scale goes into the weights, which are far fewer than the voxels. The mean does not: it is taken off before bf16
+    rounds, for soft tissue lies within some percent of it.
+    """
+    return F.linear(intensities - INTENSITY_MEAN, linear.weight / INTENSITY_SPREAD, linear.bias)
 
 
 class PatchEmbedding(nn.Module):

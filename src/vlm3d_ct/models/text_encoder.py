@@ -43,8 +43,6 @@ class TextEncoder(nn.Module):
     ):
         super().__init__()
         self.bert, self.pooling, self.attention = bert, pooling, attention
-        if attention == "sentence":
-            bert.set_attn_implementation("eager")  # in short rows a CPU's fused kernel is slower (docs/log.md)
         if pooling == "mean":
             bert.pooler = None  # a parameter that takes no part would stop distributed training
         if gradient_checkpointing:
@@ -94,6 +92,8 @@ class TextEncoder(nn.Module):
         numbers = token_steps * attention_mask
         numbers = torch.where(numbers.any(1, keepdim=True), numbers, attention_mask)
         rows = sentence_rows(numbers)
+        # in short rows a CPU's fused kernel is slower (docs/log.md)
+        self.bert.set_attn_implementation("eager" if input_ids.device.type == "cpu" else "sdpa")
         read = self.bert(
             input_ids=rows.gather(input_ids), attention_mask=rows.attention_bias(), position_ids=rows.place
         )

@@ -74,6 +74,8 @@ def explain_skip(
             (embedded.step_text, targets.step_groups != NO_STEP),
             (embedded.sentence_text, targets.turned),
             (embedded.opposite_text, targets.turned),
+            (embedded.sentence_region_text, targets.turned),
+            (embedded.opposite_region_text, targets.turned),
         ):
             parts.append(sentences.masked_fill(~used[:, :, None], 0.0))
         finite = torch.stack([_finite_rows(part) for part in parts]).all(0)

@@ -16,7 +16,7 @@ from vlm3d_ct.errors import DataError
 from vlm3d_ct.evaluation.metrics.thresholds import tune_threshold
 from vlm3d_ct.evaluation.prompt_scores import (
     PromptScores,
-    places,
+    asked_places,
     probability,
     score_prompts,
     score_prompts_at_regions,
@@ -311,7 +311,7 @@ def asked_of_regions() -> PromptTable:
 
 def test_prompts_are_held_against_the_regions_that_they_speak_of_and_the_best_counts():
     regions, asked = load_region_table(), asked_of_regions()
-    found = places(asked, regions)
+    found = {name: asked_places(wordings, regions) for name, wordings in asked.wordings.items()}
     heart = next(region.id for region in regions.regions if region.name == "heart")
     assert found["Cyst"].nonzero()[0].tolist() == [heart - 1]
     assert 1 < found["Nodule"].sum() < regions.num_regions  # the lungs' lobes
@@ -324,4 +324,22 @@ def test_prompts_are_held_against_the_regions_that_they_speak_of_and_the_best_co
             best = max(float(cases[case, r] @ difference) for r in found[name].nonzero()[0])
             for margin in (scores.margins["main"], scores.margins["ensemble"]):
                 assert margin[case, column] == pytest.approx(SCALE * best, abs=1e-4)
+    assert scores.asked["Cyst"] == ("heart",)
     assert scores.identity != score_prompts(cases[:, 0].astype(np.float32), asked, embed, SCALE).identity
+
+
+def test_a_wording_is_asked_of_its_own_regions_and_the_ensemble_of_all_that_its_wordings_name():
+    regions = load_region_table()
+    heart, nowhere = (Wording(name=str(i), positive=p, negative=n) for i, (p, n) in enumerate((REGIONS[0], REGIONS[2])))
+    table = PromptTable(name="r", wordings={"Cyst": (heart, nowhere)})
+    cases = unit(random_stream("wordings").normal(size=(6 * regions.num_regions, 16))).reshape(6, -1, 16)
+    scores = score_prompts_at_regions(cases.astype(np.float32), table, embed, SCALE, regions)
+    at_heart = cases[:, asked_places([heart], regions)].astype(np.float32)
+    for wording, places in ((heart, at_heart), (nowhere, cases)):
+        difference = (embed([wording.positive]) - embed([wording.negative]))[0]
+        expected = SCALE * (places @ difference).max(1)
+        np.testing.assert_allclose(scores.by_wording["Cyst"][wording.name], expected, atol=1e-4)
+    np.testing.assert_array_equal(scores.margins["main"][:, 0], scores.by_wording["Cyst"]["0"])
+    pair = [embed([f(w) for w in (heart, nowhere)]).mean(0) for f in (lambda w: w.positive, lambda w: w.negative)]
+    difference = unit(pair[0][None])[0] - unit(pair[1][None])[0]
+    np.testing.assert_allclose(scores.margins["ensemble"][:, 0], SCALE * (at_heart @ difference).max(1), atol=1e-4)

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from vlm3d_ct.models.patches import (
+    INTENSITY_MEAN,
     Grid,
     PatchEmbedding,
     Positions,
@@ -46,6 +47,16 @@ def test_patches_are_numbered_with_x_fastest_and_hold_their_own_voxels():
     for number, (z, y, x) in enumerate(itertools.product(*(range(g) for g in GRID))):
         block = volume[:, :, 2 * z : 2 * z + 2, 3 * y : 3 * y + 3, 4 * x : 4 * x + 4]
         assert torch.equal(patches[:, number], block.flatten(1))
+
+
+def test_soft_tissue_is_embedded_in_bf16_as_exactly_as_bf16_is():
+    torch.manual_seed(0)
+    embedding = PatchEmbedding((2, 4, 4), 1, 16)
+    volume = INTENSITY_MEAN + 0.02 * torch.randn(2, 1, 4, 8, 8)  # 8 HU about water through the plan's window
+    expected = embedding(volume)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = embedding(volume)
+    assert float((found.float() - expected).norm() / expected.norm()) < 2**-7  # the spacing of bf16
 
 
 def test_the_embedding_is_a_strided_convolution_of_centred_intensities():

@@ -38,7 +38,7 @@ from vlm3d_ct.evaluation.tuned import TunedThresholds, load_thresholds, tune
 from vlm3d_ct.evaluation.zero_shot_files import evaluate_zero_shot, format_table, write_zero_shot
 from vlm3d_ct.evaluation.zero_shot_page import choose_examples, zero_shot_page
 from vlm3d_ct.inference import Encoder
-from vlm3d_ct.log import is_main_rank, say
+from vlm3d_ct.log import is_main_rank, say, warn
 from vlm3d_ct.text.regions import load_region_table
 
 LABEL_SETS = {
@@ -75,7 +75,8 @@ def add_kind(kinds: Commands[argparse.ArgumentParser]) -> None:
         choices=AGAINST,
         default="volume",
         help="what prompts are held against: the whole volume, or the regions that they speak of, the best of which "
-        "counts; the latter for models that were trained with objective.sentence_region_weight",
+        "counts (ranks cases; not a calibrated probability); the latter for models that were trained with "
+        "objective.sentence_region_weight",
     )
     tuning = parser.add_mutually_exclusive_group()
     tuning.add_argument(
@@ -96,6 +97,11 @@ def run(parsed: argparse.Namespace) -> int:
     slices = parsed.label_set == "omniabnorm"
     if slices and (parsed.labels or parsed.mapping):
         raise ConfigError("--label_set omniabnorm: the labels are in the records; leave out --labels and --mapping.")
+    if slices and parsed.against == "regions":
+        raise ConfigError(
+            "--against regions: cannot be combined with --label_set omniabnorm, whose slices show few of the regions; "
+            "leave it out."
+        )
     validation = existing_directory("--validation_dir", parsed.validation_dir) if parsed.validation_dir else None
     thresholds = load_thresholds(Path(parsed.thresholds)) if parsed.thresholds else None
     prompts = _named_prompts(parsed)
@@ -243,6 +249,8 @@ def _tune(
 def _score(embeddings: EmbeddingSet, prompts: PromptTable, encoder: Encoder, against: Against) -> PromptScores:
     if against == "volume":
         return score_prompts(embeddings.volume, prompts, encoder.embed_text, encoder.logit_scale)
+    if encoder.config.objective.sentence_region_weight == 0:
+        warn("--against regions: the model was trained without objective.sentence_region_weight; it may know no 'no'")
     embed = encoder.embed_text_for_regions
     return score_prompts_at_regions(embeddings.region_volume, prompts, embed, encoder.logit_scale, load_region_table())
 
