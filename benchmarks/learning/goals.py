@@ -83,5 +83,5 @@ def _auroc(record: Record) -> float:
 
 def show(mean: float, half: float) -> str:
     """A figure with half its interval."""
-    digits = 3 if abs(mean) <= 1 else 1
+    digits = 3 if abs(mean) < 1 else 1
     return f"{mean:.{digits}f}" + ("" if half != half else f" ± {half:.{digits}f}")
