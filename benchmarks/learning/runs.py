@@ -25,7 +25,7 @@ BASE = (
     "training.precision=bf16",
 )
 """Settings of every run beside the demo's: thousands of patients are not learned by heart as the demo's few are, there
-is time for one more level, and bf16 takes two thirds of the time where the processor multiplies in it."""
+is time for one more level, and bf16 takes three fifths of the time where the processor multiplies in it."""
 HARD = {"hard": "both", "scans": "scans", "words": "words"}
 """What no training saw in each of the hard test sets."""
 PACE_PATIENTS = 640
