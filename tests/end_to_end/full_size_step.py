@@ -42,7 +42,7 @@ def main(attn_dropout: str) -> None:
                 "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
                 "vision_parameters": built.model.num_parameters()["vision_encoder"],
                 "voxels": list(pairs.model_input.ct_volume.shape[2:]),
-                "checkpointing": built.model.vision_encoder.gradient_checkpointing,
+                "checkpointing": len(built.model.vision_encoder.recomputed_blocks),
                 "loss": float(losses.total),
                 "gradient_norm": norm,
                 "taken": taken,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +19,8 @@ _ADAPTER = TypeAdapter(Config)
 _LARGEST_FILE_BYTES = 1 << 20
 LEAST_DEPTH = 4
 """Blocks of a vision encoder that makes use of the regions (see `models.encoder.UNGUIDED_BLOCKS`)."""
+MOST_BIASED_PATCHES = 4096
+"""The bias of all their pairs takes 0.8 GB in each biased block of 12 heads."""
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -115,6 +118,14 @@ def _contradictions(config: Config) -> Iterator[str]:
         yield f"model.num_heads = {model.num_heads}: must divide model.embed_dim = {model.embed_dim}."
     if model.depth < LEAST_DEPTH:
         yield f"model.depth = {model.depth}: must be at least {LEAST_DEPTH}; the regions come in after the third block."
+    patches = prod(side // part for side, part in zip(config.preprocess.size, model.patch_size, strict=True))
+    if model.attention == "dense_z_bias" and patches > MOST_BIASED_PATCHES:
+        yield (
+            f"model.attention = dense_z_bias: keeps a number for every pair of {patches:,} patches and every head in "
+            f"memory, and is for at most {MOST_BIASED_PATCHES:,}; use dense, or a smaller preprocess.size."
+        )
+    if training.checkpointed_blocks is not None and training.checkpointed_blocks > model.depth:
+        yield f"training.checkpointed_blocks = {training.checkpointed_blocks}: there are only {model.depth} blocks."
     if model.sub_patch_size is not None:
         for axis, length, part in zip("zyx", model.patch_size, model.sub_patch_size, strict=True):
             if length % part:

@@ -106,9 +106,15 @@ class ModelConfig:
     attn_dropout: Share = 0.1
     windows: Annotated[tuple[Window, ...], Field(min_length=1)] = ("plan",)
     """Intensity windows, one input channel each: a preset or (centre_hu, width_hu)."""
-    attention: Literal["slice_region", "dense"] = "slice_region"
+    attention: Literal["slice_region", "dense", "dense_z_bias"] = "slice_region"
     """``slice_region``: within slabs and along z, linear in depth. ``dense``: every patch to all others, without
-    bias by distance; for comparisons, as its cost grows with the square of the patches."""
+    bias by distance; for comparisons, as its cost grows with the square of the patches. ``dense_z_bias``: with a bias
+    by the distance in slabs in every third block, all pairs in memory; a reference for small grids. The weights of one
+    kind fit another."""
+    skip_air: bool = False
+    """Leaves out columns of patches that are black all along z, in training and after."""
+    patch_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Share of the columns of patches that a training step leaves out, drawn at random, of what `skip_air` left."""
     pooling: Literal["token", "mean"] = "token"
     """What stands for the volume: the global token, or the mean of its patches."""
     mask_dropout: Share = 0.1
@@ -191,6 +197,9 @@ class TrainingConfig:
     precision: Literal["fp32", "fp16", "bf16"] = "fp16"
     gradient_clip: Annotated[float, Field(gt=0)] = 1.0
     gradient_checkpointing: bool = True
+    """Computes activations of the vision encoder's blocks again in the backward pass instead of keeping them."""
+    checkpointed_blocks: Positive | None = None
+    """Of how many blocks, where only some are wanted: less memory than none, less time than all. None: all."""
     strategy: Literal["ddp", "fsdp"] = "ddp"
     """How ranks share the work: ``ddp``, every one holds all weights and moments; ``fsdp``, each holds a share of them,
     for models too large for one GPU."""

@@ -66,6 +66,7 @@ def map_phrases(encoder: Encoder, prepared: Prepared, phrases: Sequence[str], ma
         local = vision.region_proj(seen.local_features)[0]
         sentences = encoder.region_features(phrases)
         heat = local.float() @ sentences.float().T
+        heat[~seen.read[0]] = heat[seen.read[0]].amin(0)  # nothing was read there
     size = prepared.voxels_hu.shape
     grid = patch_grid((size[0], size[1], size[2]), encoder.config.model.patch_size)
     shares = to_numpy(occupancy)[0]

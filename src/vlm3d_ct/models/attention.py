@@ -1,7 +1,7 @@
-"""The three attentions of the encoder: within a slab, along z, and from the memory tokens to everything.
+"""The attentions of the encoder: within a slab, along z, and from the memory tokens to everything.
 
 Patches never attend to all patches; what crosses slabs goes through the z blocks and through the memory tokens, so the
-cost grows linearly with depth.
+cost grows linearly with depth. `attend_by_distance` is what this stands in for, written out, for small grids.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Integer
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -106,12 +106,36 @@ def attend_along_z(
     q, k, v = (part.unflatten(1, (grid.z, grid.in_slab)).transpose(1, 2).flatten(0, 1) for part in patches)
     k = torch.cat((k, _repeat(memory[1], grid.in_slab)), dim=1)
     v = torch.cat((v, _repeat(memory[2], grid.in_slab)), dim=1)
-    slab = torch.arange(grid.z, device=q.device)
-    distance = (slab[:, None] - slab[None, :]).abs().clamp(max=distance_bias.shape[1] - 1)
-    bias = F.pad(distance_bias[:, distance], (0, memory[1].shape[1]))[None]
+    bias = F.pad(distance_bias[:, _distances(grid, distance_bias)], (0, memory[1].shape[1]))[None]
     mixed = attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), bias=bias, dropout=dropout)
     columns: Tensor = mixed.transpose(1, 2).flatten(2).unflatten(0, (-1, grid.in_slab))
     return columns.transpose(1, 2).flatten(1, 2)
+
+
+def attend_by_distance(
+    patches: QueryKeyValue,
+    memory: QueryKeyValue,
+    grid: Grid,
+    distance_bias: Float[Tensor, "h distances"],
+    dropout: float,
+) -> Float[Tensor, "b n d"]:
+    """Every patch attends to every patch, biased by the distance in slabs, and to the memory tokens.
+
+    The bias of all pairs is in memory (h n^2 numbers): a reference for small grids, not for volumes of full size.
+    """
+    q = patches[0]
+    k = torch.cat((patches[1], memory[1]), dim=1)
+    v = torch.cat((patches[2], memory[2]), dim=1)
+    distance = _distances(grid, distance_bias).repeat_interleave(grid.in_slab, 0).repeat_interleave(grid.in_slab, 1)
+    bias = F.pad(distance_bias[:, distance], (0, memory[1].shape[1]))[None]
+    mixed = attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), bias=bias, dropout=dropout)
+    return mixed.transpose(1, 2).flatten(2)
+
+
+def _distances(grid: Grid, distance_bias: Float[Tensor, "h distances"]) -> Integer[Tensor, "z z"]:
+    """Between all slabs; what is further apart than the table is long counts as its end."""
+    slab = torch.arange(grid.z, device=distance_bias.device)
+    return (slab[:, None] - slab[None, :]).abs().clamp(max=distance_bias.shape[1] - 1)
 
 
 def attend_from_memory(

@@ -9,15 +9,25 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vlm3d_ct.models.attention import QueryKeyValue, attend_along_z, attend_from_memory, attend_in_slab
+from vlm3d_ct.models.attention import (
+    QueryKeyValue,
+    attend_along_z,
+    attend_by_distance,
+    attend_from_memory,
+    attend_in_slab,
+)
 from vlm3d_ct.models.patches import Grid
 
-Axis = Literal["slab", "z", "all"]
-"""What a patch attends to beside the memory: its slab, its column along z, or every patch."""
+Axis = Literal["slab", "z", "all", "all by distance"]
+"""What a patch attends to beside the memory: its slab, its column along z, or every patch; along z and in the last kind
+with a learned bias by the distance in slabs."""
 
 
 class Block(nn.Module):
-    """Attention (along one `Axis`) and a GELU feed-forward net, each behind a norm and added to its input."""
+    """Attention (along one `Axis`) and a GELU feed-forward net, each behind a norm and added to its input.
+
+    ``num_slabs`` is the length of the learned bias by distance along z; None for a block without one.
+    """
 
     def __init__(
         self,
@@ -27,7 +37,7 @@ class Block(nn.Module):
         mlp_ratio: float,
         dropout: float,
         attn_dropout: float,
-        num_slabs: int,
+        num_slabs: int | None,
     ):
         super().__init__()
         self.axis, self.num_heads, self.dropout, self.attn_dropout = axis, num_heads, dropout, attn_dropout
@@ -38,8 +48,14 @@ class Block(nn.Module):
         self.mlp_norm = nn.LayerNorm(embed_dim)
         self.mlp_in = nn.Linear(embed_dim, hidden)
         self.mlp_out = nn.Linear(hidden, embed_dim)
-        if axis == "z":
-            self.distance_bias = nn.Parameter(torch.zeros(num_heads, num_slabs))
+        self.distance_bias = None if num_slabs is None else nn.Parameter(torch.zeros(num_heads, num_slabs))
+        if self.uses_distance and self.distance_bias is None:
+            raise ValueError(f"axis = {axis!r}: needs num_slabs, the length of its bias by distance.")
+
+    @property
+    def uses_distance(self) -> bool:
+        """Whether the attention has a bias by distance."""
+        return self.axis in ("z", "all by distance")
 
     def forward(
         self,
@@ -63,7 +79,9 @@ class Block(nn.Module):
         elif self.axis == "all":
             mixed = attend_in_slab(of_patches, of_memory, Grid(1, grid.z * grid.y, grid.x), dropout)  # one thick slab
         else:
-            mixed = attend_along_z(of_patches, of_memory, grid, self.distance_bias, dropout)
+            assert self.distance_bias is not None
+            attend = attend_along_z if self.axis == "z" else attend_by_distance
+            mixed = attend(of_patches, of_memory, grid, self.distance_bias, dropout)
         mixed_memory = attend_from_memory(of_patches, of_memory, region_bias, dropout)
         return self._finish(patches, mixed), self._finish(memory, mixed_memory)
 

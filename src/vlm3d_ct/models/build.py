@@ -34,7 +34,16 @@ class Built:
 
 def build_vision_encoder(config: Config) -> VisionEncoder:
     """The vision encoder of a configuration with random weights; needs no text weights."""
-    return VisionEncoder(config.model, config.preprocess.size, config.training.gradient_checkpointing)
+    return VisionEncoder(config.model, config.preprocess.size, recomputed_blocks(config))
+
+
+def recomputed_blocks(config: Config) -> list[int]:
+    """The blocks of the vision encoder whose activations are not kept, spread evenly over its depth."""
+    depth, training = config.model.depth, config.training
+    if not training.gradient_checkpointing:
+        return []
+    count = depth if training.checkpointed_blocks is None else training.checkpointed_blocks
+    return [i for i in range(depth) if (i + 1) * count // depth > i * count // depth]
 
 
 def build_model(config: Config) -> VisionLanguageModel:

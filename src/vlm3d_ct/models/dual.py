@@ -10,7 +10,6 @@ from jaxtyping import Bool, Float, Integer
 from torch import Tensor, nn
 
 from vlm3d_ct.models.encoder import LEAST_PATCH_SHARE, EncoderOutput, VisionEncoder
-from vlm3d_ct.models.patches import pool_occupancy
 from vlm3d_ct.models.text_encoder import TextEncoder
 from vlm3d_ct.text.steps import MOST_STEPS
 
@@ -104,7 +103,7 @@ class VisionLanguageModel(nn.Module):
             sentence_region_text=self.text_encoder.region_features(read.last_hidden_state, sentence_tokens),
             opposite_region_text=self.text_encoder.region_features(opposites, opposite_tokens),
         )
-        occupancy_loss = self._occupancy_loss(seen, batch)
+        occupancy_loss = _occupancy_loss(seen)
         # every parameter takes part in every step, or distributed training stops
         for parameter in self.vision_encoder.seen_by_patches_only():
             occupancy_loss = occupancy_loss + 0.0 * parameter.sum()
@@ -119,30 +118,29 @@ class VisionLanguageModel(nn.Module):
             tokens = self.text_encoder(batch.opposite_ids, batch.opposite_mask, None, steps).last_hidden_state
         return tokens, tokens_of(steps, batch.num_sentences)
 
-    def _occupancy_loss(self, seen: EncoderOutput, batch: ModelInput) -> Float[Tensor, ""]:
-        logits = seen.occupancy_logits
-        if batch.segmentation_mask is None:
-            return logits.sum() * 0.0  # the head takes part all the same
-        config = self.vision_encoder.config
-        target = pool_occupancy(batch.segmentation_mask, config.patch_size, 1 + config.num_regions)
-        per_case = F.cross_entropy(logits.transpose(1, 2), target.transpose(1, 2), reduction="none").mean(1)
-        return (per_case * batch.mask_given).sum()
-
     @torch.no_grad()
     def num_parameters(self) -> dict[str, int]:
         """Parameters of each encoder."""
         return {name: sum(p.numel() for p in part.parameters()) for name, part in self.named_children()}
 
 
+def _occupancy_loss(seen: EncoderOutput) -> Float[Tensor, ""]:
+    logits, target = seen.occupancy_logits, seen.mask_occupancy
+    if target is None:
+        return logits.sum() * 0.0  # the head takes part all the same
+    # without a mask, and where nothing was read, the target is 0 and so is the loss; all cases have as many patches
+    return F.cross_entropy(logits.transpose(1, 2), target.transpose(1, 2), reduction="sum") / seen.read[0].sum()
+
+
 def select_patches(seen: EncoderOutput, step_regions: Bool[Tensor, "b s r"]) -> Float[Tensor, "b s d"]:
     """Mean of the local features over the regions of each step, a patch weighing what it holds of them.
 
-    A step that names no region, or none that the scan shows, is held against all patches alike.
+    A step that names no region, or none that the scan shows, is held against all patches that were read, alike.
     """
     chosen = (step_regions & seen.region_present[:, None]).to(seen.occupancy.dtype)
     share = chosen @ seen.occupancy[..., 1:].transpose(1, 2)
     share = share.masked_fill(share < LEAST_PATCH_SHARE, 0.0)
-    share = torch.where(share.sum(-1, keepdim=True) == 0, torch.ones_like(share), share)
+    share = torch.where(share.sum(-1, keepdim=True) == 0, seen.read[:, None].to(share.dtype), share)
     weights = (share / share.sum(-1, keepdim=True)).to(seen.local_features.dtype)
     return weights @ seen.local_features
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Collection
+from dataclasses import dataclass, fields, replace
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from vlm3d_ct.config import ModelConfig
 from vlm3d_ct.models.block import Axis, Block
+from vlm3d_ct.models.columns import Columns, choose_columns
 from vlm3d_ct.models.patches import (
     Grid,
     PatchEmbedding,
@@ -22,8 +24,13 @@ from vlm3d_ct.models.patches import (
 )
 from vlm3d_ct.models.projection import NormalizedLinear
 
-AXES: dict[str, tuple[Axis, Axis, Axis]] = {"slice_region": ("slab", "slab", "z"), "dense": ("all", "all", "all")}
-"""The blocks' axes, repeated, by kind of attention."""
+AXES: dict[str, tuple[Axis, Axis, Axis]] = {
+    "slice_region": ("slab", "slab", "z"),
+    "dense": ("all", "all", "all"),
+    "dense_z_bias": ("all", "all", "all by distance"),
+}
+"""The blocks' axes, repeated, by kind of attention; every third has a bias by distance, whether its axis uses it or
+not, so that one kind's weights fit another."""
 UNGUIDED_BLOCKS = 3
 """Blocks before the regions come in: the occupancy is predicted from what they have seen."""
 LEAST_PATCH_SHARE = 1 / 1024
@@ -43,6 +50,8 @@ class EncoderOutput:
         region_present: whether the region occurs, by the mask or, without one, by the prediction.
         occupancy: share of each region (0 = background) in each patch that guided the encoder.
         occupancy_logits: the encoder's own prediction of it.
+        mask_occupancy: by the masks alone, 0 for a case without one; None without any mask.
+        read: the patches that the encoder read. Features and occupancy of others are 0.
     """
 
     global_features: Float[Tensor, "b d"]
@@ -51,6 +60,8 @@ class EncoderOutput:
     region_present: Bool[Tensor, "b r"]
     occupancy: Float[Tensor, "b n labels"]
     occupancy_logits: Float[Tensor, "b n labels"]
+    mask_occupancy: Float[Tensor, "b n labels"] | None
+    read: Bool[Tensor, "b n"]
 
     def __getitem__(self, name: str) -> Tensor:
         if name not in {field.name for field in fields(self)}:
@@ -70,13 +81,13 @@ class VisionEncoder(nn.Module):
     Args:
         config: the model's settings.
         size: voxels (z, y, x) that the position tables are made for; other sizes are interpolated.
-        gradient_checkpointing: recompute each block in the backward pass instead of keeping its activations.
+        recomputed_blocks: blocks whose activations are computed again in the backward pass instead of being kept.
     """
 
-    def __init__(self, config: ModelConfig, size: tuple[int, int, int], gradient_checkpointing: bool = False):
+    def __init__(self, config: ModelConfig, size: tuple[int, int, int], recomputed_blocks: Collection[int] = ()):
         super().__init__()
         d, grid = config.embed_dim, patch_grid(size, config.patch_size)
-        self.config, self.gradient_checkpointing = config, gradient_checkpointing
+        self.config, self.recomputed_blocks = config, frozenset(recomputed_blocks)
         self.patch_embedding = _patch_embedding(config)
         self.positions = Positions(grid, d)
         self.memory = nn.Parameter(torch.empty(1 + config.num_regions, d))
@@ -89,7 +100,7 @@ class VisionEncoder(nn.Module):
                 mlp_ratio=config.mlp_ratio,
                 dropout=config.dropout,
                 attn_dropout=config.attn_dropout,
-                num_slabs=grid.z,
+                num_slabs=grid.z if i % 3 == 2 else None,
             )
             for i in range(config.depth)
         )
@@ -125,66 +136,119 @@ class VisionEncoder(nn.Module):
         Raises:
             ValueError: a side is not a multiple of the patch size, or the mask has another size.
         """
+        if mask_given is None and segmentation_mask is not None:
+            mask_given = torch.ones(len(ct_volume), dtype=torch.bool, device=ct_volume.device)
+        if self.config.skip_air and not self.training and len(ct_volume) > 1:
+            return self._one_by_one(ct_volume, segmentation_mask, mask_given)
         b, _, *size = ct_volume.shape
-        grid = patch_grid((size[0], size[1], size[2]), self.config.patch_size)
-        patches = self.patch_embedding(ct_volume) + self.positions(grid)
+        whole = patch_grid((size[0], size[1], size[2]), self.config.patch_size)
+        patches = self.patch_embedding(ct_volume) + self.positions(whole)
+        dropped = self.config.patch_dropout if self.training else 0.0
+        columns = choose_columns(ct_volume, whole, skip_air=self.config.skip_air, dropout=dropped)
+        grid = whole if columns is None else columns.grid
+        patches = patches if columns is None else columns.take(patches)
         patches = F.dropout(patches, self.config.dropout, self.training)
         memory = self.memory.expand(b, -1, -1)
-        for block in self.blocks[:UNGUIDED_BLOCKS]:
-            patches, memory = self._run(block, patches, memory, grid, None)
+        for i in range(UNGUIDED_BLOCKS):
+            patches, memory = self._run(i, patches, memory, grid, None)
         logits = self.occupancy_head(self.occupancy_norm(patches)).float()
-        occupancy, present = self._occupancy(logits, segmentation_mask, mask_given, size)
+        of_mask = self._of_mask(segmentation_mask, mask_given, size, columns)
+        occupancy, present = self._guidance(logits, of_mask, mask_given)
         patches = patches + (occupancy.to(patches.dtype) @ self.region_embedding.to(patches.dtype))
         region_bias = _region_bias(occupancy)
-        for block in self.blocks[UNGUIDED_BLOCKS:]:
-            patches, memory = self._run(block, patches, memory, grid, region_bias)
+        for i in range(UNGUIDED_BLOCKS, len(self.blocks)):
+            patches, memory = self._run(i, patches, memory, grid, region_bias)
         memory, local = self.norm(memory), self.norm(patches)
-        return EncoderOutput(
+        out = EncoderOutput(
             global_features=memory[:, 0] if self.config.pooling == "token" else local.mean(1),
             local_features=local,
             region_features=memory[:, 1:],
             region_present=present,
             occupancy=occupancy,
             occupancy_logits=logits,
+            mask_occupancy=of_mask,
+            read=torch.ones(patches.shape[:2], dtype=torch.bool, device=patches.device),
         )
+        return out if columns is None else _spread(out, columns)
+
+    def _one_by_one(
+        self,
+        ct_volume: Float[Tensor, "b c z y x"],
+        segmentation_mask: Integer[Tensor, "b 1 z y x"] | None,
+        mask_given: Bool[Tensor, " b"] | None,
+    ) -> EncoderOutput:
+        """What is read of a case must not depend on the others of its batch where results are compared."""
+        parts = [None if part is None else part.split(1) for part in (ct_volume, segmentation_mask, mask_given)]
+        cases = [self(*(None if part is None else part[i] for part in parts)) for i in range(len(ct_volume))]
+        found = {field.name: [getattr(case, field.name) for case in cases] for field in fields(EncoderOutput)}
+        return EncoderOutput(**{name: None if of[0] is None else torch.cat(of) for name, of in found.items()})
 
     def seen_by_patches_only(self) -> list[nn.Parameter]:
-        """Parameters that reach `local_features` alone: an objective that leaves these out gives them no gradient."""
-        last = self.blocks[-1]
-        assert isinstance(last, Block)
-        return [last.distance_bias] if last.axis == "z" else []
+        """Parameters that reach `local_features` alone, or nothing: an objective that leaves these out gives them no
+        gradient."""
+        last = len(self.blocks) - 1
+        blocks = [block for block in self.blocks if isinstance(block, Block)]
+        return [
+            block.distance_bias
+            for i, block in enumerate(blocks)
+            if block.distance_bias is not None and (i == last or not block.uses_distance)
+        ]
 
     def _run(
-        self, block: nn.Module, patches: Tensor, memory: Tensor, grid: Grid, bias: Tensor | None
+        self, number: int, patches: Tensor, memory: Tensor, grid: Grid, bias: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        if self.gradient_checkpointing and self.training:
+        block = self.blocks[number]
+        if number in self.recomputed_blocks and self.training:
             result: tuple[Tensor, Tensor] = checkpoint(block, patches, memory, grid, bias, use_reentrant=False)
         else:
             result = block(patches, memory, grid, bias)
         return result
 
     @torch.no_grad()
-    def _occupancy(
+    def _of_mask(
         self,
-        logits: Float[Tensor, "b n labels"],
         mask: Integer[Tensor, "b 1 z y x"] | None,
         mask_given: Bool[Tensor, " b"] | None,
         size: list[int],
+        columns: Columns | None,
+    ) -> Float[Tensor, "b n labels"] | None:
+        if mask is None or mask_given is None:
+            return None
+        if list(mask.shape[2:]) != size:
+            raise ValueError(f"segmentation_mask has {list(mask.shape[2:])} voxels, ct_volume {size}.")
+        pooled = pool_occupancy(mask, self.config.patch_size, 1 + self.config.num_regions)
+        return (pooled if columns is None else columns.take(pooled)) * mask_given[:, None, None]
+
+    @torch.no_grad()
+    def _guidance(
+        self,
+        logits: Float[Tensor, "b n labels"],
+        of_mask: Float[Tensor, "b n labels"] | None,
+        mask_given: Bool[Tensor, " b"] | None,
     ) -> tuple[Float[Tensor, "b n labels"], Bool[Tensor, "b r"]]:
         """Given occupancy where there is a mask, predicted elsewhere; a constant either way."""
         predicted = logits.softmax(-1)
         present = predicted[..., 1:].sum(1) >= LEAST_PREDICTED_PATCHES
-        if mask is None:
+        if of_mask is None or mask_given is None:
             return predicted, present
-        if list(mask.shape[2:]) != size:
-            raise ValueError(f"segmentation_mask has {list(mask.shape[2:])} voxels, ct_volume {size}.")
-        used = torch.ones(len(mask), dtype=torch.bool, device=mask.device) if mask_given is None else mask_given
+        used = mask_given
         if self.training and self.config.mask_dropout > 0:
-            withheld = torch.rand(len(mask)) < self.config.mask_dropout
+            withheld = torch.rand(len(used)) < self.config.mask_dropout
             used = used & ~withheld.to(used.device)
-        given = pool_occupancy(mask, self.config.patch_size, 1 + self.config.num_regions)
-        occupancy = torch.where(used[:, None, None], given, predicted)
-        return occupancy, torch.where(used[:, None], given[..., 1:].sum(1) > 0, present)
+        occupancy = torch.where(used[:, None, None], of_mask, predicted)
+        return occupancy, torch.where(used[:, None], of_mask[..., 1:].sum(1) > 0, present)
+
+
+def _spread(out: EncoderOutput, columns: Columns) -> EncoderOutput:
+    """All patches, those that were not read with zeros."""
+    return replace(
+        out,
+        local_features=columns.spread(out.local_features),
+        occupancy=columns.spread(out.occupancy),
+        occupancy_logits=columns.spread(out.occupancy_logits),
+        mask_occupancy=None if out.mask_occupancy is None else columns.spread(out.mask_occupancy),
+        read=columns.read(),
+    )
 
 
 def _patch_embedding(config: ModelConfig) -> nn.Module:

@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from math import prod
+from math import ceil, prod
 from typing import Any
 
 from vlm3d_ct.config import Config, ModelConfig
+from vlm3d_ct.models.build import recomputed_blocks
 from vlm3d_ct.models.encoder import axes_of
 from vlm3d_ct.models.patches import patch_grid
 
 
-def vision_flops(config: ModelConfig, size: tuple[int, int, int]) -> int:
-    """Of the vision encoder and its projections for one case of ``size`` voxels.
+def vision_flops(config: ModelConfig, size: tuple[int, int, int], read: float = 1.0) -> int:
+    """Of the vision encoder and its projections for one case of ``size`` voxels, a share ``read`` of whose patches is
+    read.
 
     With n patches, s of them in a slab, z slabs, m memory tokens, width d and hidden width h, a block's linear maps
     cost 2 (n + m) (4 d^2 + 2 d h), attention within slabs 4 n (s + m) d, along z 4 n (z + m) d, over all patches
-    4 n (n + m) d, and that of the memory
-    4 m (n + m) d.
+    4 n (n + m) d, and that of the memory 4 m (n + m) d.
     """
     grid = patch_grid(size, config.patch_size)
-    n, m, d = grid.z * grid.in_slab, 1 + config.num_regions, config.embed_dim
-    hidden = round(d * config.mlp_ratio)
-    total = 2 * n * _embedding_macs(config)
-    keys_of = {"slab": grid.in_slab, "z": grid.z, "all": n}
+    m, d = 1 + config.num_regions, config.embed_dim
+    in_slab = ceil(read * grid.in_slab)
+    n, hidden = grid.z * in_slab, round(d * config.mlp_ratio)
+    total = 2 * grid.z * grid.in_slab * _embedding_macs(config)
+    keys_of = {"slab": in_slab, "z": grid.z, "all": n, "all by distance": n}
     for keys in (keys_of[axis] for axis in axes_of(config)):
         total += 2 * (n + m) * (4 * d * d + 2 * d * hidden) + 4 * n * (keys + m) * d + 4 * m * (n + m) * d
     total += 2 * (2 * n * d * (1 + config.num_regions))  # the occupancy is predicted, then told to the patches
@@ -60,13 +62,16 @@ def text_flops(config: Config, bert: Mapping[str, Any], tokens: int) -> int:
 def step_flops(config: Config, bert_json: str, pairs: int, size: tuple[int, int, int], tokens: int) -> int:
     """Of a training step over ``pairs`` on all ranks together.
 
-    A forward pass counts once and its backward pass twice; activation checkpointing makes one more forward pass, and
-    so does exact accumulation, which embeds everything without a graph first. The opposites of a text's sentences are
-    taken for another text as long.
+    A forward pass counts once and its backward pass twice; activation checkpointing makes one more forward pass of
+    its blocks, and exact accumulation of everything, which it embeds without a graph first. The opposites of a text's
+    sentences are taken for another text as long. Air that is skipped (`ModelConfig.skip_air`) is counted: how much
+    there is only the scans know.
     """
     training = config.training
     passes = 3 + (training.accumulation_steps > 1 and training.accumulation == "exact")
-    vision = vision_flops(config.model, size) * (passes + training.gradient_checkpointing)
+    recomputed = len(recomputed_blocks(config)) / config.model.depth
+    read = 1 - config.model.patch_dropout
+    vision = round(vision_flops(config.model, size, read) * (passes + recomputed))
     text = text_flops(config, json.loads(bert_json), tokens) * (passes + config.text.gradient_checkpointing)
     texts = 2 if config.objective.opposites else 1
     return pairs * (vision + texts * text)

@@ -31,6 +31,7 @@ HARMLESS = {
     "training.max_nonfinite_steps",
     "training.timeout_minutes",
     "training.gradient_checkpointing",
+    "training.checkpointed_blocks",
     "training.strategy",
     "text.gradient_checkpointing",
     "text.name_or_path",

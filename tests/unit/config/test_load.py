@@ -144,6 +144,12 @@ def test_a_wrong_override_is_named(override: str, said: str):
             {"objective": {"sentence_region_weight": 2}},
             "objective.sentence_region_weight = 2.0: cannot be combined with text.attention = text",
         ),
+        (
+            {"model": {"attention": "dense_z_bias"}},
+            "model.attention = dense_z_bias: keeps a number for every pair of 16,384 patches",
+        ),
+        ({"training": {"checkpointed_blocks": 13}}, "training.checkpointed_blocks = 13: there are only 12 blocks."),
+        ({"model": {"patch_dropout": 1.0}}, "model.patch_dropout = 1.0"),
         ({"model": {"num_heads": 7}}, "model.num_heads = 7: must divide model.embed_dim = 768."),
         ({"preprocess": {"size": [64, 500, 512]}}, "preprocess.size: 500 voxels along y are not a multiple of"),
         ({"preprocess": {"slice_size": [2, 512, 512]}}, "preprocess.slice_size: 2 voxels along z"),

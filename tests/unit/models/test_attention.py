@@ -9,7 +9,14 @@ import torch
 from torch import Tensor
 
 from vlm3d_ct.models import attention
-from vlm3d_ct.models.attention import QueryKeyValue, attend, attend_along_z, attend_from_memory, attend_in_slab
+from vlm3d_ct.models.attention import (
+    QueryKeyValue,
+    attend,
+    attend_along_z,
+    attend_by_distance,
+    attend_from_memory,
+    attend_in_slab,
+)
 from vlm3d_ct.models.patches import Grid
 
 GRID = Grid(3, 2, 2)
@@ -100,6 +107,27 @@ def test_a_patch_sees_its_column_with_a_bias_by_distance_and_the_memory():
                 bias[:, head, query, MEMORY + key] += distance_bias[head, min(distance, 1)]
     expected = dense(patches[0], patches, memory, bias)
     torch.testing.assert_close(attend_along_z(patches, memory, GRID, distance_bias, 0.0), expected)
+
+
+def test_literal_attention_sees_everything_with_a_bias_by_distance():
+    patches, memory = streams()
+    by_distance = torch.randn(HEADS, 2, generator=torch.Generator().manual_seed(4))  # a distance of 2 counts as 1
+    bias = torch.zeros(CASES, HEADS, NUM_PATCHES, MEMORY + NUM_PATCHES)
+    for query in range(NUM_PATCHES):
+        for key in range(NUM_PATCHES):
+            bias[:, :, query, MEMORY + key] = by_distance[:, min(1, abs(slab_of(query) - slab_of(key)))]
+    expected = dense(patches[0], patches, memory, bias)
+    torch.testing.assert_close(attend_by_distance(patches, memory, GRID, by_distance, 0.0), expected)
+
+
+def test_the_fast_paths_are_literal_attention_where_it_sees_no_more_than_they_do():
+    patches, memory = streams()
+    column, slabs = Grid(NUM_PATCHES, 1, 1), torch.tensor([0.0, -torch.inf, -torch.inf]).expand(HEADS, -1)
+    by_distance = torch.randn(HEADS, 5, generator=torch.Generator().manual_seed(4))
+    literal = attend_by_distance(patches, memory, column, by_distance, 0.0)
+    torch.testing.assert_close(attend_along_z(patches, memory, column, by_distance, 0.0), literal)
+    literal = attend_by_distance(patches, memory, GRID, slabs, 0.0)
+    torch.testing.assert_close(attend_in_slab(patches, memory, GRID, 0.0), literal)
 
 
 def test_a_memory_token_sees_the_memory_and_the_patches_through_its_bias():

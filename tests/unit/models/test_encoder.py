@@ -224,7 +224,31 @@ def gradients(encoder: VisionEncoder, volume: Tensor, mask: Tensor) -> dict[str,
 def test_checkpointing_changes_nothing_in_the_gradient(dropout: tuple[str, ...]):
     volume, mask = volume_and_mask()
     plain = gradients(tiny_encoder(*dropout), volume, mask)
-    recomputed = gradients(tiny_encoder(*dropout, "training.gradient_checkpointing=true"), volume, mask)
-    assert plain.keys() == recomputed.keys()
-    for name, gradient in plain.items():
-        assert torch.equal(gradient, recomputed[name]), name
+    for more in ((), ("training.checkpointed_blocks=2",)):
+        recomputed = gradients(tiny_encoder(*dropout, "training.gradient_checkpointing=true", *more), volume, mask)
+        assert plain.keys() == recomputed.keys()
+        for name, gradient in plain.items():
+            assert torch.equal(gradient, recomputed[name]), name
+
+
+def test_a_choice_of_blocks_is_recomputed_and_spread_over_the_depth():
+    def blocks(*overrides: str) -> list[int]:
+        config = tiny_config("model.depth=12", "training.gradient_checkpointing=true", *overrides)
+        return sorted(build_vision_encoder(config).recomputed_blocks)
+
+    assert blocks() == list(range(12))
+    assert blocks("training.gradient_checkpointing=false") == []
+    assert blocks("training.checkpointed_blocks=4") == [2, 5, 8, 11]
+    assert [len(blocks(f"training.checkpointed_blocks={count}")) for count in range(1, 13)] == list(range(1, 13))
+
+
+@torch.no_grad()
+def test_the_weights_of_one_kind_of_attention_fit_another():
+    volume, mask = volume_and_mask()
+    outputs = []
+    for kind in ("slice_region", "dense", "dense_z_bias"):
+        encoder = tiny_encoder(f"model.attention={kind}")
+        encoder.load_state_dict(tiny_encoder().state_dict())
+        outputs.append(encoder(volume, mask).global_features)
+    torch.testing.assert_close(outputs[1], outputs[2])  # a fresh bias is 0
+    assert not torch.allclose(outputs[0], outputs[1])
