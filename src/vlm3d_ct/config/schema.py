@@ -196,10 +196,11 @@ class TrainingConfig:
     eps: Annotated[float, Field(gt=0)] = 1e-8
     precision: Literal["fp32", "fp16", "bf16"] = "fp16"
     gradient_clip: Annotated[float, Field(gt=0)] = 1.0
-    gradient_checkpointing: bool = True
-    """Computes activations of the vision encoder's blocks again in the backward pass instead of keeping them."""
+    gradient_checkpointing: bool | Literal["cheap"] = True
+    """What of the vision encoder's blocks is computed again in the backward pass instead of being kept: everything;
+    with ``cheap`` all but products of matrices and attention, which takes little time; or with false nothing."""
     checkpointed_blocks: Positive | None = None
-    """Of how many blocks, where only some are wanted: less memory than none, less time than all. None: all."""
+    """Of how many blocks, where not of all: between the memory and the time of none and of all. None: all."""
     strategy: Literal["ddp", "fsdp"] = "ddp"
     """How ranks share the work: ``ddp``, every one holds all weights and moments; ``fsdp``, each holds a share of them,
     for models too large for one GPU."""

@@ -34,11 +34,12 @@ class Built:
 
 def build_vision_encoder(config: Config) -> VisionEncoder:
     """The vision encoder of a configuration with random weights; needs no text weights."""
-    return VisionEncoder(config.model, config.preprocess.size, recomputed_blocks(config))
+    keep_products = config.training.gradient_checkpointing == "cheap"
+    return VisionEncoder(config.model, config.preprocess.size, recomputed_blocks(config), keep_products)
 
 
 def recomputed_blocks(config: Config) -> list[int]:
-    """The blocks of the vision encoder whose activations are not kept, spread evenly over its depth."""
+    """The blocks of the vision encoder whose activations are not (all) kept, spread evenly over its depth."""
     depth, training = config.model.depth, config.training
     if not training.gradient_checkpointing:
         return []

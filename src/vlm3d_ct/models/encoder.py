@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, fields, replace
+from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts, noop_context_fn
 
 from vlm3d_ct.config import ModelConfig
 from vlm3d_ct.models.block import Axis, Block
@@ -33,6 +35,18 @@ AXES: dict[str, tuple[Axis, Axis, Axis]] = {
 not, so that one kind's weights fit another."""
 UNGUIDED_BLOCKS = 3
 """Blocks before the regions come in: the occupancy is predicted from what they have seen."""
+_aten = torch.ops.aten
+_KEEP_PRODUCTS = partial(
+    create_selective_checkpoint_contexts,
+    [
+        _aten.mm.default,
+        _aten.addmm.default,
+        _aten._scaled_dot_product_flash_attention_for_cpu.default,
+        _aten._scaled_dot_product_flash_attention.default,
+        _aten._scaled_dot_product_efficient_attention.default,
+        _aten._scaled_dot_product_cudnn_attention.default,
+    ],
+)
 LEAST_PATCH_SHARE = 1 / 1024
 """A smaller share of a patch than a voxel of the full-size patch does not count as occupied."""
 LEAST_PREDICTED_PATCHES = 0.5
@@ -82,12 +96,20 @@ class VisionEncoder(nn.Module):
         config: the model's settings.
         size: voxels (z, y, x) that the position tables are made for; other sizes are interpolated.
         recomputed_blocks: blocks whose activations are computed again in the backward pass instead of being kept.
+        keep_products: keep products of matrices and attention of those blocks after all.
     """
 
-    def __init__(self, config: ModelConfig, size: tuple[int, int, int], recomputed_blocks: Collection[int] = ()):
+    def __init__(
+        self,
+        config: ModelConfig,
+        size: tuple[int, int, int],
+        recomputed_blocks: Collection[int] = (),
+        keep_products: bool = False,
+    ):
         super().__init__()
         d, grid = config.embed_dim, patch_grid(size, config.patch_size)
         self.config, self.recomputed_blocks = config, frozenset(recomputed_blocks)
+        self._contexts = _KEEP_PRODUCTS if keep_products else noop_context_fn
         self.patch_embedding = _patch_embedding(config)
         self.positions = Positions(grid, d)
         self.memory = nn.Parameter(torch.empty(1 + config.num_regions, d))
@@ -181,7 +203,8 @@ class VisionEncoder(nn.Module):
         parts = [None if part is None else part.split(1) for part in (ct_volume, segmentation_mask, mask_given)]
         cases = [self(*(None if part is None else part[i] for part in parts)) for i in range(len(ct_volume))]
         found = {field.name: [getattr(case, field.name) for case in cases] for field in fields(EncoderOutput)}
-        return EncoderOutput(**{name: None if of[0] is None else torch.cat(of) for name, of in found.items()})
+        joined: dict[str, Any] = {name: None if of[0] is None else torch.cat(of) for name, of in found.items()}
+        return EncoderOutput(**joined)
 
     def seen_by_patches_only(self) -> list[nn.Parameter]:
         """Parameters that reach `local_features` alone, or nothing: an objective that leaves these out gives them no
@@ -199,7 +222,9 @@ class VisionEncoder(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         block = self.blocks[number]
         if number in self.recomputed_blocks and self.training:
-            result: tuple[Tensor, Tensor] = checkpoint(block, patches, memory, grid, bias, use_reentrant=False)
+            result: tuple[Tensor, Tensor] = checkpoint(
+                block, patches, memory, grid, bias, use_reentrant=False, context_fn=self._contexts
+            )
         else:
             result = block(patches, memory, grid, bias)
         return result

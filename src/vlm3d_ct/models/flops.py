@@ -69,7 +69,7 @@ def step_flops(config: Config, bert_json: str, pairs: int, size: tuple[int, int,
     """
     training = config.training
     passes = 3 + (training.accumulation_steps > 1 and training.accumulation == "exact")
-    recomputed = len(recomputed_blocks(config)) / config.model.depth
+    recomputed = len(recomputed_blocks(config)) / config.model.depth * (training.gradient_checkpointing is True)
     read = 1 - config.model.patch_dropout
     vision = round(vision_flops(config.model, size, read) * (passes + recomputed))
     text = text_flops(config, json.loads(bert_json), tokens) * (passes + config.text.gradient_checkpointing)

@@ -118,7 +118,9 @@ def step_batch(config: Config) -> int:
 
 
 def _check_precision(config: Config, device: torch.device) -> None:
-    if config.training.precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+    if config.training.precision != "bf16" or device.type != "cuda":
+        return
+    if not torch.cuda.is_bf16_supported(including_emulation=False):  # emulated, it is slower than fp32
         raise ConfigError(f"training.precision = bf16: {torch.cuda.get_device_name(device)} has no bf16; use --fp16.")
 
 

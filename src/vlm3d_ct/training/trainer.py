@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from vlm3d_ct.objectives import ContrastiveObjective
 from vlm3d_ct.seeding import derive_seed
 from vlm3d_ct.training.account import Account
 from vlm3d_ct.training.keeper import Keeper
+from vlm3d_ct.training.memory import explain_out_of_memory
 from vlm3d_ct.training.nonfinite import explain_skip, too_many_skips
 from vlm3d_ct.training.optimizer import build_optimizer
 from vlm3d_ct.training.recorder import Recorder
@@ -92,6 +94,13 @@ class Trainer:
             pairs=self._step_batch(),
         )
         self._last_loss = ""
+        self._explain_out_of_memory = partial(
+            explain_out_of_memory,
+            config,
+            built.bert_json,
+            sum(p.numel() for p in built.model.parameters()),
+            device,
+        )
 
     def order(self) -> MicroBatchOrder:
         """This rank's micro-batches from the current step on."""
@@ -131,7 +140,7 @@ class Trainer:
         Raises:
             Stopped: a signal asked for it; the checkpoint is written.
             DataError: too many steps in a row had no finite gradient.
-            ConfigError: a checkpoint or the metrics cannot be written.
+            ConfigError: a checkpoint or the metrics cannot be written, or the device has too little memory.
         """
         order = self.order()
         total = self.config.training.num_epochs * order.steps_per_epoch
@@ -146,7 +155,8 @@ class Trainer:
             with progress(self.config.stage, total, initial=self.step) as ticker:
                 self._between_steps(order.steps_per_epoch, total, recorder, stop, saved=True)
                 while self.step < total:
-                    self._one_step(batches, order.steps_per_epoch, total, recorder, ticker)
+                    with self._explain_out_of_memory():
+                        self._one_step(batches, order.steps_per_epoch, total, recorder, ticker)
                     self._between_steps(order.steps_per_epoch, total, recorder, stop, saved=False)
                 self.saver.settle()
         finally:

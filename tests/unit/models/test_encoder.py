@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import jaxtyping
@@ -224,11 +225,12 @@ def gradients(encoder: VisionEncoder, volume: Tensor, mask: Tensor) -> dict[str,
 def test_checkpointing_changes_nothing_in_the_gradient(dropout: tuple[str, ...]):
     volume, mask = volume_and_mask()
     plain = gradients(tiny_encoder(*dropout), volume, mask)
-    for more in ((), ("training.checkpointed_blocks=2",)):
-        recomputed = gradients(tiny_encoder(*dropout, "training.gradient_checkpointing=true", *more), volume, mask)
+    for kind, blocks in product(("true", "cheap"), ("null", "2")):
+        settings = (f"training.gradient_checkpointing={kind}", f"training.checkpointed_blocks={blocks}")
+        recomputed = gradients(tiny_encoder(*dropout, *settings), volume, mask)
         assert plain.keys() == recomputed.keys()
         for name, gradient in plain.items():
-            assert torch.equal(gradient, recomputed[name]), name
+            assert torch.equal(gradient, recomputed[name]), (name, settings)
 
 
 def test_a_choice_of_blocks_is_recomputed_and_spread_over_the_depth():

@@ -1,0 +1,114 @@
+"""What a step takes of a GPU's memory, by estimate, and what to change where that is too much."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from math import prod
+from typing import Any
+
+import torch
+
+from vlm3d_ct.config import Config, config_from_mapping, config_to_mapping
+from vlm3d_ct.errors import ConfigError
+from vlm3d_ct.log import format_bytes
+from vlm3d_ct.models.build import recomputed_blocks
+
+STATIC_BYTES = 20
+"""Of a parameter: weight, gradient, its copy in a bucket for the other ranks, and AdamW's two moments, in fp32."""
+USABLE = 0.92
+"""Share of a GPU that an estimate may fill: the rest is for kernels' work space and what the allocator cannot use."""
+
+
+def activation_bytes(config: Config, bert: Mapping[str, Any]) -> int:
+    """Kept of one pair until the backward pass has used it, by estimate.
+
+    A block of width d and hidden width r d keeps, of a token, in bytes: the fp32 input of each norm (8 d), in half
+    precision both norms' results, queries, keys and values, the latter two again beside the memory tokens for both
+    attentions, attention and its output (28 d), GELU's input and result (4 r d), and the masks of the dropouts
+    ((2 + r) d). Recomputed it keeps its input (4 d), and while it is at work all the rest; ``cheap``, beside its input,
+    the products (12 d + 2 r d). In fp32 what is in half precision takes twice as much.
+
+    Args:
+        config: of the stage.
+        bert: the text encoder's configuration, as `Built.bert_json` holds it.
+    """
+    model, kind = config.model, config.training.gradient_checkpointing
+    patches = prod(side // part for side, part in zip(config.preprocess.size, model.patch_size, strict=True))
+    half = 2 if config.training.precision == "fp32" else 1
+    whole = _whole_block(model.mlp_ratio, half, dropout=model.dropout > 0)
+    left = 4 + (half * (12 + 2 * model.mlp_ratio) if kind == "cheap" else 0)
+    recomputed = len(recomputed_blocks(config))
+    of_blocks = recomputed * left + (model.depth - recomputed) * whole + (whole if recomputed else 0)
+    around = patches * (20 * model.embed_dim + 16 * (1 + model.num_regions))
+    voxels = 4 * (len(model.windows) + 2) * prod(config.preprocess.size)
+    vision = patches * model.embed_dim * of_blocks + around + voxels
+    width, layers = int(bert["hidden_size"]), int(bert["num_hidden_layers"])
+    layer = _whole_block(int(bert["intermediate_size"]) / width, half, dropout=True)
+    kept = layers * (4 if config.text.gradient_checkpointing else layer) + layer
+    texts = 2 if config.objective.opposites else 1
+    return round(vision + texts * config.text.max_len * width * kept)
+
+
+def _whole_block(mlp_ratio: float, half: int, *, dropout: bool) -> float:
+    return 8 + half * (28 + 4 * mlp_ratio) + (2 + mlp_ratio if dropout else 0)
+
+
+def what_fits(config: Config, bert_json: str, num_parameters: int, capacity_bytes: int) -> list[tuple[str, int]]:
+    """Settings with which a step with as many pairs fits, by estimate, and the bytes that it then takes.
+
+    The first recomputes more, if more can be; the next ones split the step into more micro-batches, too.
+    """
+    training, bert = config.training, json.loads(bert_json)
+    kinds = {False: ("false", "cheap", "true"), "cheap": ("cheap", "true"), True: ("true",)}
+    found: list[tuple[str, int]] = []
+    pairs = training.batch_size * training.accumulation_steps
+    smaller = [size for size in range(training.batch_size, 0, -1) if pairs % size == 0]
+    for kind in kinds[training.gradient_checkpointing]:
+        for size in smaller:
+            changes = [f"training.gradient_checkpointing={kind}", "training.checkpointed_blocks=null"]
+            now = config_from_mapping(config_to_mapping(config), source="this run", overrides=changes)
+            if now.training == training and size == training.batch_size:
+                continue  # what has just failed
+            taken = STATIC_BYTES * num_parameters + size * activation_bytes(now, bert)
+            if taken <= USABLE * capacity_bytes:
+                said = changes[:1] if training.checkpointed_blocks is None else changes
+                parts = [part for part in said if now.training != training]
+                if size != training.batch_size:
+                    parts += [f"training.batch_size={size}", f"training.accumulation_steps={pairs // size}"]
+                found.append((" ".join(parts), taken))
+                break
+    return found
+
+
+@contextmanager
+def explain_out_of_memory(config: Config, bert_json: str, num_parameters: int, device: torch.device) -> Iterator[None]:
+    """Name settings that fit where a step finds no more memory on the device.
+
+    Raises:
+        ConfigError: there was none.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        capacity = torch.cuda.get_device_properties(device).total_memory
+        raise ConfigError(out_of_memory(config, bert_json, num_parameters, capacity)) from None
+
+
+def out_of_memory(config: Config, bert_json: str, num_parameters: int, capacity_bytes: int) -> str:
+    """What to say of it."""
+    training = config.training
+    fits = what_fits(config, bert_json, num_parameters, capacity_bytes)
+    listed = "; ".join(f"--set {' --set '.join(s.split())} (about {format_bytes(taken)})" for s, taken in fits)
+    advice = (
+        f"By estimate these fit, with as many pairs per step: {listed}. The same command with "
+        "one of them goes on where the run was saved."
+        if fits
+        else "Not even one pair at a time fits, by estimate: make preprocess.size or the model smaller."
+    )
+    return (
+        f"training.batch_size = {training.batch_size}: a step found no more memory on a GPU of "
+        f"{format_bytes(capacity_bytes)}, with training.gradient_checkpointing = "
+        f"{str(training.gradient_checkpointing).lower()}. {advice}"
+    )
