@@ -60,7 +60,7 @@ lint: $(VENV)/.installed  ## style, types, layers
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.installed  ## time and memory of encoder, evaluation, checkpoints and data on this machine
-	$(BIN)/python benchmarks/full_size_step.py
+	$(BIN)/python benchmarks/step_time.py
 	$(BIN)/python benchmarks/evaluation_speed.py
 	$(BIN)/python benchmarks/checkpoint_pause.py
 	$(BIN)/python benchmarks/loading_speed.py

@@ -18,15 +18,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from made_up import made_up_pairs
 
 from vlm3d_ct.config import Config, config_from_mapping, config_to_mapping, load_config
-from vlm3d_ct.models import ModelInput, build
-from vlm3d_ct.objectives import ContrastiveObjective, Targets
+from vlm3d_ct.models import build
+from vlm3d_ct.objectives import ContrastiveObjective
 from vlm3d_ct.text.tokenize import train_small_tokenizer
 from vlm3d_ct.training.account import Account
 from vlm3d_ct.training.optimizer import build_optimizer
 from vlm3d_ct.training.recorder import Recorder
-from vlm3d_ct.training.step import MicroBatch, Update, backward
+from vlm3d_ct.training.step import Update, backward
 
 DEMO = Path(__file__).parents[1] / "configs" / "demo_pretrain.yaml"
 TINY = (
@@ -51,31 +52,6 @@ class Measurement:
     def overhead(self, log_interval: int) -> float:
         """Share of a step's time, with every so many steps logged."""
         return self.log_seconds / (log_interval * self.step_seconds)
-
-
-def made_up_pairs(config: Config, count: int) -> MicroBatch:
-    """Pairs of noise with half of the regions mentioned."""
-    z, y, x = config.preprocess.size
-    tokens, regions = config.text.max_len, config.model.num_regions
-    mentions = torch.rand(count, regions) < 0.5
-    nothing = torch.zeros(count, 0, dtype=torch.long)
-    inputs = ModelInput(
-        ct_volume=torch.rand(count, len(config.model.windows), z, y, x),
-        segmentation_mask=torch.randint(0, regions + 1, (count, 1, z, y, x), dtype=torch.uint8),
-        mask_given=torch.ones(count, dtype=torch.bool),
-        input_ids=torch.randint(5, 20, (count, tokens)),
-        attention_mask=torch.ones(count, tokens, dtype=torch.long),
-        token_type_ids=torch.zeros(count, tokens, dtype=torch.long),
-        region_tokens=mentions[:, :, None] & (torch.rand(count, regions, tokens) < 0.1),
-        token_steps=torch.zeros(count, tokens, dtype=torch.long),
-        step_regions=torch.zeros(count, 0, regions, dtype=torch.bool),
-        opposite_ids=nothing,
-        opposite_mask=nothing,
-        opposite_steps=nothing,
-    )
-    groups = torch.randint(0, 50, (count, regions))
-    targets = Targets(mentions, groups, nothing, nothing, nothing, nothing.bool(), mentions[:, None][:, :0])
-    return MicroBatch(inputs, targets, seed=0)
 
 
 def measure(name: str, config: Config, pairs: int, num_steps: int) -> Measurement:

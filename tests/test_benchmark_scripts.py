@@ -29,11 +29,6 @@ def load_script(name: str) -> ModuleType:
 
 
 @pytest.fixture(scope="module")
-def full_size_step() -> ModuleType:
-    return load_script("full_size_step")
-
-
-@pytest.fixture(scope="module")
 def tiny() -> Config:
     model = {"embed_dim": 16, "depth": 4, "num_heads": 2, "patch_size": [4, 8, 8]}
     return config_from_mapping(
@@ -41,36 +36,9 @@ def tiny() -> Config:
     )
 
 
-def test_a_step_is_measured_with_its_time_and_the_memory_of_the_process(full_size_step: ModuleType, tiny: Config):
-    measured = full_size_step.measure(tiny, "cpu", batch_size=2)
-    assert measured.dropout
-    assert measured.batch_size == 2
-    for timing in (measured.forward, measured.step):
-        assert 0 < timing.seconds < 60
-        assert 0 < timing.processor_share < 1.5  # the clocks of wall and processor tick differently
-    assert 0.05 < measured.forward_gib <= measured.step_gib < 20  # torch alone takes more than 50 MiB
-
-
-def test_without_dropout_changes_nothing_but_the_dropout(full_size_step: ModuleType, tiny: Config):
-    changed = full_size_step.without_dropout(tiny)
-    assert (changed.model.dropout, changed.model.attn_dropout) == (0.0, 0.0)
-    assert not full_size_step.measure(changed, "cpu", batch_size=1).dropout
-    assert changed.preprocess == tiny.preprocess
-    assert changed.model.embed_dim == tiny.model.embed_dim
-
-
-def test_the_page_has_a_row_for_every_measurement(full_size_step: ModuleType, tiny: Config):
-    forward, step = full_size_step.Timing(11.5, 0.984), full_size_step.Timing(150.25, 0.5)
-    row = full_size_step.Measurement("cpu", True, 1, 87_000_000, forward, 1.0, step, 3.5, 1)
-    day = datetime(2026, 11, 23, tzinfo=UTC)
-    page = full_size_step.render([row, row], tiny, "Some CPU", day)
-    assert page.count("| cpu | as planned | 1 | 11.50 s (98%) | 1.00 GiB | 150.25 s (50%) | 3.50 GiB | 1 |") == 2
-    assert "87.00 M" in page
-    assert "8x32x32" in page
-
-
-def test_the_page_is_named_by_theme_hardware_and_month(full_size_step: ModuleType):
-    path = full_size_step.result_path(Path("r"), "theme", "NVIDIA H200 (141 GB)", datetime(2026, 3, 9, tzinfo=UTC))
+def test_the_page_is_named_by_theme_hardware_and_month():
+    pages = load_script("pages")
+    path = pages.result_path(Path("r"), "theme", "NVIDIA H200 (141 GB)", datetime(2026, 3, 9, tzinfo=UTC))
     assert path == Path("r/theme_nvidia_h200_141_gb_202603.md")
 
 

@@ -177,7 +177,7 @@ class VisionEncoder(nn.Module):
         of_mask = self._of_mask(segmentation_mask, mask_given, size, columns)
         occupancy, present = self._guidance(logits, of_mask, mask_given)
         patches = patches + (occupancy.to(patches.dtype) @ self.region_embedding.to(patches.dtype))
-        region_bias = _region_bias(occupancy)
+        region_bias = log_occupancy(occupancy)
         for i in range(UNGUIDED_BLOCKS, len(self.blocks)):
             patches, memory = self._run(i, patches, memory, grid, region_bias)
         memory, local = self.norm(memory), self.norm(patches)
@@ -289,7 +289,7 @@ def axes_of(config: ModelConfig) -> tuple[Axis, ...]:
     return tuple(axes[i % len(axes)] for i in range(config.depth))
 
 
-def _region_bias(occupancy: Float[Tensor, "b n labels"]) -> Float[Tensor, "b m n"]:
+def log_occupancy(occupancy: Float[Tensor, "b n labels"]) -> Float[Tensor, "b m n"]:
     """Log-occupancy for the region tokens, 0 for the global token; -inf where a region is not.
 
     A region token of an absent region is left with the memory tokens, so its softmax stays defined.

@@ -59,19 +59,29 @@ def text_flops(config: Config, bert: Mapping[str, Any], tokens: int) -> int:
     return int(bert["num_hidden_layers"]) * layer + pooler + 2 * regions * tokens * w + 2 * w * d * (1 + regions)
 
 
-def step_flops(config: Config, bert_json: str, pairs: int, size: tuple[int, int, int], tokens: int) -> int:
+def step_flops(
+    config: Config, bert_json: str, pairs: int, size: tuple[int, int, int], tokens: int, read: float | None = None
+) -> int:
     """Of a training step over ``pairs`` on all ranks together.
 
     A forward pass counts once and its backward pass twice; activation checkpointing makes one more forward pass of
     its blocks, and exact accumulation of everything, which it embeds without a graph first. The opposites of a text's
-    sentences are taken for another text as long. Air that is skipped (`ModelConfig.skip_air`) is counted: how much
-    there is only the scans know.
+    sentences are taken for another text as long.
+
+    Args:
+        config: of the stage.
+        bert_json: the configuration of its BERT.
+        pairs: of the step.
+        size: voxels of a case.
+        tokens: of a text, with padding.
+        read: share of the patches that the encoder reads. None: what `ModelConfig.patch_dropout` leaves of all; how
+            much of it is air that is skipped only the scans know.
     """
     training = config.training
     passes = 3 + (training.accumulation_steps > 1 and training.accumulation == "exact")
     recomputed = len(recomputed_blocks(config)) / config.model.depth * (training.gradient_checkpointing is True)
-    read = 1 - config.model.patch_dropout
-    vision = round(vision_flops(config.model, size, read) * (passes + recomputed))
+    share = 1 - config.model.patch_dropout if read is None else read
+    vision = round(vision_flops(config.model, size, share) * (passes + recomputed))
     text = text_flops(config, json.loads(bert_json), tokens) * (passes + config.text.gradient_checkpointing)
     texts = 2 if config.objective.opposites else 1
     return pairs * (vision + texts * text)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-import torch
 from torch.profiler import ProfilerActivity, profile
 
 from tiny import random_pairs, tiny_config, tiny_tokenizer

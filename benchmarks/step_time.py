@@ -1,0 +1,91 @@
+"""Time and memory of a training step at the plan's size, for each attention, depth, batch and way to recompute.
+
+    python benchmarks/step_time.py                  # about 20 minutes on 2 cores, some on a GPU
+    python benchmarks/step_time.py --only dense --repetitions 3
+
+Needs no data, no network and no BioBERT (a BERT of its size with random weights stands in). Runs on the GPU where there
+is one, else on the CPU, in bf16 unless asked otherwise. Writes benchmarks/results/step_time_<hardware>_<yyyymm>.md, and
+beside it the same as JSON for `epoch_time.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+from pages import RESULTS, hardware_name, result_path
+from speed.cases import NO_DROPOUT, cases_for
+from speed.clock import matrix_peak
+from speed.measure import DTYPES, Row, measure_apart
+from speed.page import render
+from speed.parts import Part, profile_parts
+
+from vlm3d_ct.config import Config, config_from_mapping, config_to_mapping
+
+REPETITIONS = {"cpu": 1, "cuda": 10}
+
+
+def biobert_json() -> str:
+    """The configuration of a BERT of BioBERT's size."""
+    from transformers import BertConfig  # slow import
+
+    return json.dumps(BertConfig(vocab_size=28996).to_dict())
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--precision", choices=["bf16", "fp16", "fp32"], default="bf16")
+    parser.add_argument("--repetitions", type=int, metavar="N", help="of every case (default: 1 on a CPU, 10 on a GPU)")
+    parser.add_argument("--only", nargs="+", metavar="WORDS", default=[""], help="cases whose names hold one of these")
+    parser.add_argument("--no_parts", action="store_true", help="leave out where the time goes")
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="where the page is written")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings of the base, for a trial")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Measure, print and write."""
+    parsed = parse(arguments)
+    device, precision = torch.device(parsed.device), parsed.precision
+    repetitions = parsed.repetitions or REPETITIONS[parsed.device]
+    base = config_from_mapping({}, source="the plan", overrides=[f"training.precision={precision}", *parsed.set])
+    bert = biobert_json()
+    peak = matrix_peak(device, DTYPES[precision])
+    rows: list[Row] = []
+    for case in cases_for(parsed.device, precision):
+        if any(words in case.name for words in parsed.only):
+            rows.append(measure_apart(case, base, bert, parsed.device, repetitions))
+            print(f"{case.name}: {sum(rows[-1].seconds):.3g} s, {rows[-1].gib:.2f} GiB", flush=True)
+    parts: list[Part] = []
+    if not parsed.no_parts:
+        dropout = NO_DROPOUT if parsed.device == "cpu" else ()
+        config = config_from_mapping(config_to_mapping(base), source="the plan", overrides=dropout)
+        parts = profile_parts(config, bert, 1 if parsed.device == "cpu" else 8, parsed.device, repetitions)
+    write(rows, parts, base, parsed, peak)
+
+
+def write(rows: Sequence[Row], parts: Sequence[Part], base: Config, parsed: argparse.Namespace, peak: float) -> None:
+    """The page and its figures."""
+    hardware, day = hardware_name(), datetime.now(UTC)
+    about = {"hardware": hardware, "device": parsed.device, "precision": parsed.precision, "peak": peak}
+    text = render(rows, parts, base=base, day=day, **about)
+    path = result_path(parsed.results, "step_time", hardware, day)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    figures = {**about, "rows": [asdict(row) for row in rows]}
+    path.with_suffix(".json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    print(f"\n{text}\nwritten to {path}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

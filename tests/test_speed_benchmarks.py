@@ -1,0 +1,142 @@
+"""Step and epoch times: measured at a size that takes no time, and computed by hand."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from vlm3d_ct.config import Config, config_from_mapping
+from vlm3d_ct.models.flops import step_flops, vision_flops
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))  # where Python puts it when a script is run
+TINY = (
+    "preprocess.size=[8,64,64]",
+    "preprocess.slice_size=[4,64,64]",
+    "model.embed_dim=32",
+    "model.depth=6",
+    "model.num_heads=2",
+    "model.patch_size=[4,8,8]",
+    "text.max_len=16",
+)
+
+
+@pytest.fixture(scope="module")
+def step_time() -> ModuleType:
+    return importlib.import_module("step_time")
+
+
+@pytest.fixture(scope="module")
+def epoch_time() -> ModuleType:
+    return importlib.import_module("epoch_time")
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Config:
+    return config_from_mapping({}, source="test", overrides=["training.precision=bf16", *TINY])
+
+
+@pytest.fixture(scope="module")
+def bert_json() -> str:
+    from transformers import BertConfig
+
+    small = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    return json.dumps(BertConfig(vocab_size=30, **small).to_dict())
+
+
+def test_a_forward_pass_is_measured_of_the_patches_that_are_read(tiny: Config, bert_json: str):
+    from speed.cases import cases_for
+    from speed.measure import measure
+
+    cases = {case.name: case for case in cases_for("cpu", "bf16")}
+    whole, skipped = (
+        measure(cases[name], tiny, bert_json, "cpu", 2) for name in ("slice_region", "slice_region, air skipped")
+    )
+    assert whole.read == 1.0
+    assert 0.6 < skipped.read < 0.8  # columns of 8 x 8 patches that the body touches
+    assert whole.flops == vision_flops(tiny.model, tiny.preprocess.size)
+    assert skipped.flops == vision_flops(tiny.model, tiny.preprocess.size, skipped.read) < whole.flops
+    assert all(0 < seconds < 60 for row in (whole, skipped) for seconds in row.seconds)
+    assert 0.05 < whole.gib < 20  # torch alone takes more than 50 MiB
+
+
+def test_a_training_step_is_measured_in_three_parts(tiny: Config, bert_json: str):
+    from speed.cases import CHEAP, Case
+    from speed.measure import measure
+
+    row = measure(Case("cheap", (CHEAP,), batch=2, trains=True), tiny, bert_json, "cpu", 1)
+    assert len(row.seconds) == 3
+    assert all(0 < seconds < 60 for seconds in row.seconds)
+    changed = row.case.config(tiny)
+    assert row.flops == step_flops(changed, bert_json, 2, tiny.preprocess.size, 16)
+
+
+def test_every_case_is_a_valid_configuration_of_the_plan():
+    from speed.cases import cases_for
+
+    for device in ("cpu", "cuda"):
+        cases = cases_for(device, "fp16")
+        assert len({case.name for case in cases}) == len(cases)
+        assert all(case.config(Config()).training.precision == "fp16" for case in cases)
+
+
+def test_where_the_time_goes_adds_up(tiny: Config, bert_json: str):
+    from speed.parts import SMALL, profile_parts, small_share
+
+    parts = profile_parts(tiny, bert_json, 1, "cpu", 3)
+    assert set(SMALL) < {part.name for part in parts}
+    named = sum(part.seconds for part in parts if part.name in SMALL)
+    assert small_share(parts) == pytest.approx(named / sum(part.seconds for part in parts))
+
+
+def test_the_page_and_its_figures_are_written(step_time: ModuleType, epoch_time: ModuleType, tmp_path: Path):
+    from speed.cases import cases_for
+    from speed.measure import Row
+    from speed.parts import Part
+
+    seconds = {"slice_region": 2.0, "dense": 12.0}
+    rows = [
+        Row(case, [4.0, 8.0, 1.0] if case.trains else [seconds.get(case.name, 1.0)], 3.0, 10**12, 1.0)
+        for case in cases_for("cpu", "bf16")
+    ]
+    parts = [Part("text", 9.0), Part("losses", 1.0)]
+    parsed = step_time.parse(["--results", str(tmp_path), "--device", "cpu"])
+    step_time.write(rows, parts, Config(), parsed, 1e12)
+    (page,) = tmp_path.glob("step_time_*.md")
+    text = page.read_text()
+    assert "| slice_region | 1 | 100% | 2 s | 6.00 times as fast | 1.00 | 50% | 3.00 GiB |" in text
+    assert "| nothing recomputed | 1 | 100% | 4 s | 8 s | 1 s | 13 s | 1.00 | 8% | 3.00 GiB |" in text
+    assert "32 to 64 slices: 1.00 times the time" in text
+    assert "| text | 9 s | 90.0% |" in text
+    hardware, measured = epoch_time.read(page.with_suffix(".json"), 1e6)
+    assert hardware.endswith(", bf16")
+    assert measured["nothing recomputed"] == epoch_time.Measured(1, 4.0, 8.0, 1.0, 4e6)
+
+
+def test_the_plans_steps_are_the_plans(epoch_time: ModuleType):
+    micro_batch = epoch_time.Measured(8, 0.05, 0.1, 0.01, 8e8)
+    counts = [[epoch_time.steps_of(stage, micro_batch, gpus) for stage in epoch_time.STAGES] for gpus in (1, 2, 4)]
+    assert counts == [[34_250, 19_400]] * 3
+    assert epoch_time.steps_of(epoch_time.STAGES[0], micro_batch, 64) == 50 * 43  # of 512 pairs
+
+
+def test_a_step_takes_what_its_formula_says(epoch_time: ModuleType):
+    m = epoch_time.Measured(8, 0.05, 0.1, 0.01, 8e8)
+    assert epoch_time.step_seconds(m, 1, None, None) == pytest.approx(4 * 0.2 + 0.01)
+    assert epoch_time.step_seconds(m, 2, 100, None) == pytest.approx(2 * 0.2 + 0.01 + 8e8 / 1e11)
+    assert epoch_time.step_seconds(m, 4, 100, None) == pytest.approx(0.15 + 0.01 + 1.5 * 8e8 / 1e11)
+    assert epoch_time.step_seconds(m, 2, 100, 20) == pytest.approx(16 / 20)  # the loader is what takes time
+    with pytest.raises(ValueError, match="2 GPUs"):
+        epoch_time.step_seconds(m, 2, None, None)
+
+
+def test_the_peak_is_that_of_a_product_of_matrices():
+    from speed.clock import matrix_peak
+
+    assert 1e8 < matrix_peak(torch.device("cpu"), torch.float32, side=256) < 1e14
