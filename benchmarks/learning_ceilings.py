@@ -129,7 +129,7 @@ class Labelled:
         self.masks = torch.from_numpy(np.stack([each.labels for each in prepared if each.labels is not None]))
         labels = read_labels(find_labels(folder)).for_cases([case.case_id for case in cases])
         self.labels = torch.from_numpy(labels).float()
-        self.windows = torch.tensor(config.windows_hu).view(-1, 2, 1, 1, 1)
+        self.windows = torch.tensor(config.model.windows_hu).view(-1, 2, 1, 1, 1)
 
     def inputs(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Windowed intensities and region ids."""

@@ -103,7 +103,7 @@ def _around(config: Config, model: VisionLanguageModel, micro: MicroBatch) -> di
         return []
 
     return {
-        "augmentation": ("once", lambda: [to_intensities(voxels, config.windows_hu, table)[0]]),
+        "augmentation": ("once", lambda: [to_intensities(voxels, config.model.windows_hu, table)[0]]),
         "patch embedding": ("once", lambda: [vision.patch_embedding(inputs.ct_volume) + vision.positions(grid)]),
         "occupancy from masks": ("once", lambda: [_occupancy(config, micro)]),
         "region guidance": ("once", guide),

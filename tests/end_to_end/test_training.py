@@ -144,7 +144,7 @@ def test_eight_pairs_can_be_learned_by_heart(phantom_data: tuple[str, ...]):
     )
     (batch,) = evaluation_batches(dataset, [range(8)])
     step = micro_batch(batch, config, table, seed=0)  # type: ignore[arg-type]
-    assert to_intensities(batch, config.windows_hu, table)[0].shape == (8, 1, 8, 32, 32)  # type: ignore[arg-type]
+    assert to_intensities(batch, config.model.windows_hu, table)[0].shape == (8, 1, 8, 32, 32)  # type: ignore[arg-type]
     objective = ContrastiveObjective(config.objective)
     modules = (built.model.train(), objective)
     update = Update(

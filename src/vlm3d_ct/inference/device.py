@@ -18,7 +18,7 @@ from vlm3d_ct.text.regions import RegionTable
 
 def model_input(batch: Batch, config: Config, table: RegionTable) -> ModelInput:
     """A batch on the device as the model takes it: changed, windowed."""
-    intensities, labels = to_intensities(batch, config.windows_hu, table)
+    intensities, labels = to_intensities(batch, config.model.windows_hu, table)
     num_steps = batch.step_regions.shape[1] if config.objective.reasoning_weight > 0 else 0
     num_opposite = batch.opposite_ids.shape[1] if config.objective.opposites else 0
     return ModelInput(

@@ -5,6 +5,7 @@ A regular grid is left over, whatever goes, and no attention needs a mask.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 
@@ -12,11 +13,12 @@ import torch
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
+from vlm3d_ct.config.schema import TISSUE_HU
 from vlm3d_ct.models.patches import Grid
 
-DARKEST = 0.05
-"""A column of patches is air where no voxel is brighter than the darkest of its case by more: five times the planned
-noise. What a window shows black all along z tells nothing but that it is there."""
+AIR_HU = -1024.0
+MARGIN = 0.05
+"""Of intensity, above what noise makes of black: five times the planned noise."""
 
 
 @dataclass
@@ -55,31 +57,41 @@ class Columns:
         return (slabs[None, :, None] + self.chosen[:, None, :]).flatten(1)
 
 
-def choose_columns(volume: Float[Tensor, "b c z y x"], grid: Grid, *, skip_air: bool, dropout: float) -> Columns | None:
+def tissue_contrasts(windows_hu: Sequence[tuple[float, float]]) -> tuple[float, ...]:
+    """How much brighter than the air of its scan tissue is in each window, at least; over 1 where none can be."""
+    floors = [(centre - width / 2, width) for centre, width in windows_hu]
+    return tuple(max(0.0, TISSUE_HU - max(floor, AIR_HU)) / width + MARGIN for floor, width in floors)
+
+
+def choose_columns(
+    volume: Float[Tensor, "b c z y x"], grid: Grid, contrasts: Sequence[float] | None, dropout: float
+) -> Columns | None:
     """The columns to read of every case, as many of each; None where that is all of them.
 
     Args:
         volume: intensities in [0, 1].
         grid: of its patches.
-        skip_air: leave columns of air out. As many stay as the case with the fewest of them needs, so that the other
-            cases of a batch keep some.
+        contrasts: leave columns of air out, see `tissue_contrasts`. As many stay as the case with the fewest of them
+            needs, so that the other cases of a batch keep some. None: all are wanted.
         dropout: share of the columns that are left out at random, drawn by the CPU's generator.
     """
     b = len(volume)
-    bright = torch.ones(b, grid.in_slab, dtype=torch.bool, device=volume.device)
-    if skip_air:
-        bright = _brightest(volume, grid) - volume.flatten(1).amin(1, keepdim=True) > DARKEST
-    needed = int(bright.sum(1).max()) if skip_air else grid.in_slab
+    wanted = torch.ones(b, grid.in_slab, dtype=torch.bool, device=volume.device)
+    if contrasts is not None:
+        wanted = _tissue(volume, grid, contrasts)
+    needed = grid.in_slab if contrasts is None else int(wanted.sum(1).max())
     count = max(1, ceil((1 - dropout) * needed))
     if count == grid.in_slab:
         return None
-    # what is bright goes first; among equals chance decides, or the place
+    # what is wanted goes first; among equals chance decides, or the place
     order = torch.rand(b, grid.in_slab) if dropout > 0 else torch.linspace(1, 0, grid.in_slab).expand(b, -1)
-    ranks = bright + 0.5 * order.to(volume.device)
+    ranks = wanted + 0.5 * order.to(volume.device)
     return Columns(ranks.topk(count, dim=1).indices.sort(1).values, grid)
 
 
-def _brightest(volume: Float[Tensor, "b c z y x"], grid: Grid) -> Float[Tensor, "b columns"]:
-    b, _, _, y, x = volume.shape
-    flat = volume.amax((1, 2)).view(b, grid.y, y // grid.y, grid.x, x // grid.x)
-    return flat.amax((2, 4)).flatten(1)
+def _tissue(volume: Float[Tensor, "b c z y x"], grid: Grid, contrasts: Sequence[float]) -> Bool[Tensor, "b columns"]:
+    """Which columns hold tissue in some window."""
+    b, c, _, y, x = volume.shape
+    brightest = volume.amax(2).view(b, c, grid.y, y // grid.y, grid.x, x // grid.x).amax((3, 5)).flatten(2)
+    darkest = volume.amin((2, 3, 4))[..., None]
+    return (brightest - darkest > torch.tensor(contrasts, device=volume.device)[:, None]).any(1)

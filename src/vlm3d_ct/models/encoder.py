@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_conte
 
 from vlm3d_ct.config import ModelConfig
 from vlm3d_ct.models.block import Axis, Block
-from vlm3d_ct.models.columns import Columns, choose_columns
+from vlm3d_ct.models.columns import Columns, choose_columns, tissue_contrasts
 from vlm3d_ct.models.patches import (
     Grid,
     PatchEmbedding,
@@ -109,6 +109,7 @@ class VisionEncoder(nn.Module):
         super().__init__()
         d, grid = config.embed_dim, patch_grid(size, config.patch_size)
         self.config, self.recomputed_blocks = config, frozenset(recomputed_blocks)
+        self._contrasts_of_tissue = tissue_contrasts(config.windows_hu) if config.skip_air else None
         self._contexts = _KEEP_PRODUCTS if keep_products else noop_context_fn
         self.patch_embedding = _patch_embedding(config)
         self.positions = Positions(grid, d)
@@ -160,13 +161,16 @@ class VisionEncoder(nn.Module):
         """
         if mask_given is None and segmentation_mask is not None:
             mask_given = torch.ones(len(ct_volume), dtype=torch.bool, device=ct_volume.device)
-        if self.config.skip_air and not self.training and len(ct_volume) > 1:
-            return self._one_by_one(ct_volume, segmentation_mask, mask_given)
         b, _, *size = ct_volume.shape
         whole = patch_grid((size[0], size[1], size[2]), self.config.patch_size)
+        contrasts = (
+            self._contrasts_of_tissue if whole.z > 1 else None
+        )  # a slice has a window of its own, and costs little
+        if contrasts is not None and b > 1 and not self.training:
+            return self._one_by_one(ct_volume, segmentation_mask, mask_given)
         patches = self.patch_embedding(ct_volume) + self.positions(whole)
         dropped = self.config.patch_dropout if self.training else 0.0
-        columns = choose_columns(ct_volume, whole, skip_air=self.config.skip_air, dropout=dropped)
+        columns = choose_columns(ct_volume, whole, contrasts, dropped)
         grid = whole if columns is None else columns.grid
         patches = patches if columns is None else columns.take(patches)
         patches = F.dropout(patches, self.config.dropout, self.training)

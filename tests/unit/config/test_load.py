@@ -46,7 +46,7 @@ def test_the_defaults_are_the_plans_recipe():
     assert (augment.flip_probability, augment.rotation_probability, augment.rotation_degrees) == (0.5, 0.3, 10.0)
     assert (augment.intensity_probability, augment.intensity_shift) == (0.3, 0.1)
     assert (augment.noise_probability, augment.noise_sigma) == (0.2, 0.01)
-    assert config.windows_hu == ((40.0, 400.0),)
+    assert config.model.windows_hu == ((40.0, 400.0),)
     assert (config.data.num_workers, config.data.prefetch_factor, config.data.pin_memory) == (4, 2, True)
     assert config.text.max_len == 512
 
@@ -110,7 +110,7 @@ def test_overrides_win_over_the_file_and_later_ones_over_earlier_ones(tmp_path: 
     file.write_text("training: {num_epochs: 7, batch_size: 3}\n")
     config = load_config(file, ["training.num_epochs=8", "training.num_epochs=9", "model.windows=[lung, [0, 100]]"])
     assert (config.training.num_epochs, config.training.batch_size) == (9, 3)
-    assert config.windows_hu == ((-600.0, 1500.0), (0.0, 100.0))
+    assert config.model.windows_hu == ((-600.0, 1500.0), (0.0, 100.0))
 
 
 @pytest.mark.parametrize(
@@ -149,6 +149,10 @@ def test_a_wrong_override_is_named(override: str, said: str):
             "model.attention = dense_z_bias: keeps a number for every pair of 16,384 patches",
         ),
         ({"training": {"checkpointed_blocks": 13}}, "training.checkpointed_blocks = 13: there are only 12 blocks."),
+        (
+            {"model": {"skip_air": True, "windows": [[-900, 200]]}},
+            "model.skip_air = true: none of model.windows = [(-900.0, 200.0)] shows what is denser than -400 HU",
+        ),
         ({"model": {"patch_dropout": 1.0}}, "model.patch_dropout = 1.0"),
         ({"model": {"num_heads": 7}}, "model.num_heads = 7: must divide model.embed_dim = 768."),
         ({"preprocess": {"size": [64, 500, 512]}}, "preprocess.size: 500 voxels along y are not a multiple of"),

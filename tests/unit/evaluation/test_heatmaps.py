@@ -46,7 +46,7 @@ def test_the_map_is_the_cosine_of_each_patch_with_the_words_of_the_phrase(encode
     case = _case(labels=False)
     maps = map_phrases(encoder, case, PHRASES[:1])
     model = encoder.model
-    centre, width = encoder.config.windows_hu[0]
+    centre, width = encoder.config.model.windows_hu[0]
     hu = torch.from_numpy(case.voxels_hu.astype(np.float32))
     windowed = ((hu - (centre - width / 2)) / width).clamp(0, 1)[None, None]
     encoded = encoder.tokenizer.encode_text(PHRASES[0])

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tiny import NO_DROPOUT, random_pairs, tiny_config, tiny_model
 from vlm3d_ct.models import VisionEncoder, build_vision_encoder
-from vlm3d_ct.models.columns import DARKEST, Columns, choose_columns
+from vlm3d_ct.models.columns import MARGIN, Columns, choose_columns, tissue_contrasts
 from vlm3d_ct.models.patches import Grid
 from vlm3d_ct.training.step import embed
 
@@ -37,7 +37,7 @@ def scans(count: int = 1, air: list[int] = AIR) -> tuple[Tensor, Tensor]:
 
 def test_columns_of_air_are_left_out_and_as_many_stay_as_the_fullest_case_needs():
     volume, _ = scans(2)
-    chosen = choose_columns(volume, GRID, skip_air=True, dropout=0.0)
+    chosen = choose_columns(volume, GRID, (MARGIN,), 0.0)
     assert chosen is not None
     body = [i for i in range(16) if i not in AIR]
     assert chosen.chosen[1].tolist() == sorted([*body, AIR[0]])
@@ -47,14 +47,36 @@ def test_columns_of_air_are_left_out_and_as_many_stay_as_the_fullest_case_needs(
 
 def test_a_shift_of_the_intensities_moves_no_border():
     volume, _ = scans()
-    one, other = (choose_columns(v, GRID, skip_air=True, dropout=0.0) for v in (volume, volume + 0.1))
+    one, other = (choose_columns(v, GRID, (MARGIN,), 0.0) for v in (volume, volume + 0.1))
     assert one is not None
     assert other is not None
     assert torch.equal(one.chosen, other.chosen)
 
 
+def test_tissue_is_told_from_air_by_whatever_window_shows_it():
+    plan, lung, dark = tissue_contrasts([(40.0, 400.0), (-600.0, 1500.0), (-900.0, 200.0)])
+    assert plan == MARGIN  # all air is black
+    assert lung == pytest.approx((1024 - 400) / 1500 + MARGIN)  # air is grey, and noisy
+    assert dark > 1  # tissue and lung are both white
+    air, tissue = -1000 + 30 * torch.randn(8, 32, 32), -50.0
+    scan = torch.where(torch.arange(32) < 8, torch.tensor(tissue), air)
+    seen = torch.stack(
+        [((scan - low) / width).clamp(0, 1) for low, width in ((-160, 400), (-1350, 1500), (-1000, 200))]
+    )
+    for contrasts, channels in (((plan,), seen[:1]), ((lung, dark), seen[1:]), ((plan, lung, dark), seen)):
+        chosen = choose_columns(channels[None], GRID, contrasts, 0.0)
+        assert chosen is not None
+        assert chosen.chosen.tolist() == [[0, 4, 8, 12]]
+
+
+@torch.no_grad()
+def test_a_slice_is_read_whole():
+    volume, _ = scans(2)
+    assert encoder("model.skip_air=true")(volume[:, :, :4]).read.all()
+
+
 def test_a_volume_of_one_grey_keeps_a_column():
-    chosen = choose_columns(torch.full((1, 1, 8, 32, 32), 0.3), GRID, skip_air=True, dropout=0.0)
+    chosen = choose_columns(torch.full((1, 1, 8, 32, 32), 0.3), GRID, (MARGIN,), 0.0)
     assert chosen is not None
     assert chosen.chosen.tolist() == [[0]]
 
@@ -102,7 +124,7 @@ def test_what_stays_is_encoded_as_if_there_were_nothing_else():
 def test_what_is_left_out_has_no_influence():
     model, (volume, mask) = encoder("model.skip_air=true"), scans()
     changed = volume.clone()
-    changed[..., :8, :] += 0.9 * DARKEST * torch.rand(8, 32)  # the first row of columns
+    changed[..., :8, :] += 0.9 * MARGIN * torch.rand(8, 32)  # the first row of columns
     assert torch.equal(model(volume, mask).global_features, model(changed, mask).global_features)
     assert not torch.equal(encoder()(volume, mask).global_features, encoder()(changed, mask).global_features)
 

@@ -97,7 +97,7 @@ def run(parsed: argparse.Namespace) -> int:
         evaluation,
         regions=_shown_regions(prepared, kept, masks[0]),
         phrases=_shown_phrases(prepared, scores[masks[0]], masks[0]),
-        window_hu=prepared.encoder.config.windows_hu[0],
+        window_hu=prepared.encoder.config.model.windows_hu[0],
     )
     write_text(output_dir / REPORT_FILE, page.render())
     write_regions(evaluation, output_dir)

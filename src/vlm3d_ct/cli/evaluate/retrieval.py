@@ -83,7 +83,7 @@ def run(parsed: argparse.Namespace) -> int:
         evaluation,
         examples=load_examples(choose_examples(evaluation.embeddings, evaluation.result), prepared),
         logs=logs,
-        window_hu=prepared.encoder.config.windows_hu[0],
+        window_hu=prepared.encoder.config.model.windows_hu[0],
         region_names=load_region_table().names,
     )
     write_text(output_dir / REPORT_FILE, page.render())

@@ -137,7 +137,7 @@ def run(parsed: argparse.Namespace) -> int:
     )
     output_dir = Path(parsed.output_dir)
     wanted = [case_id for pairs in choose_examples(evaluation).values() for case_id, _ in pairs]
-    page = zero_shot_page(evaluation, load_examples(wanted, prepared), prepared.encoder.config.windows_hu[0])
+    page = zero_shot_page(evaluation, load_examples(wanted, prepared), prepared.encoder.config.model.windows_hu[0])
     write_text(output_dir / REPORT_FILE, page.render())
     write_zero_shot(evaluation, output_dir)
     say(format_table(evaluation))
