@@ -99,7 +99,7 @@ def table(measured: Mapping[str, Measured], link_gb_s: float | None, cases_per_s
 def read(path: Path, parameters: float) -> tuple[str, dict[str, Measured]]:
     """The hardware and the training steps of a file of `step_time.py`."""
     figures: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    rows = [row for row in figures["rows"] if row["case"]["trains"]]
+    rows = [row for row in figures["rows"] if row["case"]["trains"] and row["seconds"]]
     found = {row["case"]["name"]: Measured(row["case"]["batch"], *row["seconds"], 4 * parameters) for row in rows}
     return f"{figures['hardware']}, {figures['precision']}", found
 

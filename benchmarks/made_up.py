@@ -8,6 +8,7 @@ from torch import Tensor
 
 from vlm3d_ct.config import Config
 from vlm3d_ct.models import ModelInput
+from vlm3d_ct.models.columns import tissue_columns
 from vlm3d_ct.objectives import Targets
 from vlm3d_ct.training.step import MicroBatch
 
@@ -23,8 +24,11 @@ def made_up_pairs(config: Config, count: int, device: torch.device | str = "cpu"
     tokens, regions = config.text.max_len, config.model.num_regions
     mentions = torch.rand(count, regions) < 0.5
     nothing = torch.zeros(count, 0, dtype=torch.long)
+    inside = body(size)
+    tissue = tissue_columns(torch.where(inside > 0, 0.0, -1000.0).expand(count, 1, -1, -1), config.model.patch_size)
     inputs = ModelInput(
-        ct_volume=torch.rand(count, len(config.model.windows), *size) * body(size),
+        ct_volume=torch.rand(count, len(config.model.windows), *size) * inside,
+        tissue=tissue if config.model.skip_air else None,
         segmentation_mask=blocks_of_regions(config, count),
         mask_given=torch.ones(count, dtype=torch.bool),
         input_ids=torch.randint(5, 20, (count, tokens)),

@@ -65,26 +65,30 @@ def main(arguments: Sequence[str]) -> None:
     for case in cases_for(parsed.device, precision):
         if any(words in case.name for words in parsed.only):
             rows.append(measure_apart(case, base, bert, parsed.device, repetitions))
-            print(f"{case.name}: {sum(rows[-1].seconds):.3g} s, {rows[-1].gib:.2f} GiB", flush=True)
+            row = rows[-1]
+            said = f"{sum(row.seconds):.3g} s, {row.gib:.2f} GiB" if row.seconds else "did not fit"
+            print(f"{case.name}: {said}", flush=True)
+            write(rows, [], base, parsed, peak)
     parts: list[Part] = []
     if not parsed.no_parts:
         dropout = NO_DROPOUT if parsed.device == "cpu" else ()
         config = config_from_mapping(config_to_mapping(base), source="the plan", overrides=dropout)
         parts = profile_parts(config, bert, 1 if parsed.device == "cpu" else 8, parsed.device, repetitions)
-    write(rows, parts, base, parsed, peak)
+    print(f"\n{write(rows, parts, base, parsed, peak)}")
 
 
-def write(rows: Sequence[Row], parts: Sequence[Part], base: Config, parsed: argparse.Namespace, peak: float) -> None:
-    """The page and its figures."""
+def write(rows: Sequence[Row], parts: Sequence[Part], base: Config, parsed: argparse.Namespace, peak: float) -> str:
+    """The page and its figures, as far as there are any; returns the page."""
     hardware, day = hardware_name(), datetime.now(UTC)
     about = {"hardware": hardware, "device": parsed.device, "precision": parsed.precision, "peak": peak}
-    text = render(rows, parts, base=base, day=day, **about)
+    repetitions = parsed.repetitions or REPETITIONS[parsed.device]
+    text = render(rows, parts, base=base, day=day, repetitions=repetitions, **about)
     path = result_path(parsed.results, "step_time", hardware, day)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     figures = {**about, "rows": [asdict(row) for row in rows]}
     path.with_suffix(".json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    print(f"\n{text}\nwritten to {path}")
+    return text
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from vlm3d_ct.config import Config, config_from_mapping
-from vlm3d_ct.models.flops import step_flops, vision_flops
+from vlm3d_ct.models.flops import text_flops, vision_flops
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))  # where Python puts it when a script is run
@@ -73,8 +73,8 @@ def test_a_training_step_is_measured_in_three_parts(tiny: Config, bert_json: str
     row = measure(Case("cheap", (CHEAP,), batch=2, trains=True), tiny, bert_json, "cpu", 1)
     assert len(row.seconds) == 3
     assert all(0 < seconds < 60 for seconds in row.seconds)
-    changed = row.case.config(tiny)
-    assert row.flops == step_flops(changed, bert_json, 2, tiny.preprocess.size, 16)
+    one = vision_flops(tiny.model, tiny.preprocess.size) + text_flops(tiny, json.loads(bert_json), 16)
+    assert row.flops == 2 * 3 * one  # a forward pass, and a backward pass that costs two
 
 
 def test_every_case_is_a_valid_configuration_of_the_plan():
@@ -112,11 +112,26 @@ def test_the_page_and_its_figures_are_written(step_time: ModuleType, epoch_time:
     text = page.read_text()
     assert "| slice_region | 1 | 100% | 2 s | 6.00 times as fast | 1.00 | 50% | 3.00 GiB |" in text
     assert "| nothing recomputed | 1 | 100% | 4 s | 8 s | 1 s | 13 s | 1.00 | 8% | 3.00 GiB |" in text
+    assert "| slice_region, 64 slices | 1 | 100% | 1 s | - | 1.00 | 100% | 3.00 GiB |" in text
     assert "32 to 64 slices: 1.00 times the time" in text
     assert "| text | 9 s | 90.0% |" in text
     hardware, measured = epoch_time.read(page.with_suffix(".json"), 1e6)
     assert hardware.endswith(", bf16")
     assert measured["nothing recomputed"] == epoch_time.Measured(1, 4.0, 8.0, 1.0, 4e6)
+
+
+def test_what_does_not_fit_is_said_and_the_rest_is_kept(step_time: ModuleType, tmp_path: Path):
+    from speed.cases import cases_for
+    from speed.measure import Row
+
+    rows = [
+        Row(case, [] if "dense" in case.name or "nothing" in case.name else [2.0] * (1 + 2 * case.trains), 1.0, 1, 1.0)
+        for case in cases_for("cuda", "bf16")
+    ]
+    text = step_time.write(rows, [], Config(), step_time.parse(["--results", str(tmp_path)]), 1e12)
+    assert "| dense | 1 | did not fit |" in text
+    assert "| nothing recomputed | 8 | did not fit |" in text
+    assert "| slice_region | 1 | 100% | 2 s | - |" in text
 
 
 def test_the_plans_steps_are_the_plans(epoch_time: ModuleType):

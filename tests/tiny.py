@@ -81,6 +81,7 @@ def random_pairs(config: Config, count: int, seed: int = 0, *, slices: bool = Fa
     num_opposite = 8 if config.objective.opposites else 0
     opposite_steps = torch.randint(0, 4, (count, num_opposite), generator=random)  # some sentences have no opposite
     inputs = ModelInput(
+        tissue=None,
         ct_volume=torch.rand((count, len(config.model.windows), *size), generator=random),
         segmentation_mask=None if slices else labels,
         mask_given=torch.full((count,), not slices),

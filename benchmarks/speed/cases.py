@@ -8,7 +8,6 @@ from vlm3d_ct.config import Config, config_from_mapping, config_to_mapping
 
 NO_DROPOUT = ("model.dropout=0", "model.attn_dropout=0")
 DEPTHS = (32, 64, 128, 256)
-SLICES = "slice_region"
 KEPT = "training.gradient_checkpointing=false"
 CHEAP = "training.gradient_checkpointing=cheap"
 
@@ -30,14 +29,14 @@ class Case:
     trains: bool = False
 
     def config(self, base: Config) -> Config:
-        """The base with its settings."""
-        return config_from_mapping(config_to_mapping(base), source=self.name, overrides=self.settings)
+        """The base with its settings; a step is that of one micro-batch."""
+        overrides = ("training.accumulation_steps=1", *self.settings)
+        return config_from_mapping(config_to_mapping(base), source=self.name, overrides=overrides)
 
 
 def depth_case(slices: int) -> Case:
     """The forward pass for so many slices."""
-    settings = (f"preprocess.size=[{slices},512,512]", *NO_DROPOUT)
-    return Case(f"{SLICES}, {slices} slices", settings)
+    return Case(f"slice_region, {slices} slices", (f"preprocess.size=[{slices},512,512]",))
 
 
 def cases_for(device: str, precision: str) -> list[Case]:

@@ -23,7 +23,7 @@ from vlm3d_ct.training.step import MicroBatch, Update, embed
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured of a case.
+    """What was measured of a case; without ``seconds`` where it did not fit into the memory.
 
     Attributes:
         case: which.
@@ -46,7 +46,10 @@ DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 def measure_apart(case: Case, base: Config, bert_json: str, device_name: str, repetitions: int) -> Row:
     """Measure in a fresh process."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(measure, case, base, bert_json, device_name, repetitions).result()
+        try:
+            return pool.submit(measure, case, base, bert_json, device_name, repetitions).result()
+        except torch.OutOfMemoryError:
+            return Row(case, [], 0.0, 0, 0.0)
 
 
 def measure(case: Case, base: Config, bert_json: str, device_name: str, repetitions: int) -> Row:
@@ -58,6 +61,9 @@ def measure(case: Case, base: Config, bert_json: str, device_name: str, repetiti
         bert_json: the text encoder's configuration.
         device_name: ``cpu`` or ``cuda``.
         repetitions: beside a first one on a GPU, which chooses kernels.
+
+    Raises:
+        torch.OutOfMemoryError: the GPU has too little memory.
     """
     config, device = case.config(base), torch.device(device_name)
     torch.manual_seed(0)
@@ -93,7 +99,8 @@ def _forward_part(vision: VisionEncoder, config: Config, device: torch.device) -
     def parts(micro: MicroBatch) -> list[Callable[[], None]]:
         def forward() -> None:
             with torch.inference_mode(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-                vision(micro.model_input.ct_volume, micro.model_input.segmentation_mask)
+                given = micro.model_input
+                vision(given.ct_volume, given.segmentation_mask, given.mask_given, given.tissue)
 
         return [forward]
 
@@ -105,7 +112,12 @@ def _training_parts(model: VisionLanguageModel, config: Config, device: torch.de
     objective = ContrastiveObjective(config.objective).to(device)
     scaler = torch.amp.GradScaler(device.type, enabled=config.training.precision == "fp16")
     optimizer = build_optimizer((model, objective), config.training)
-    update = Update([*model.parameters(), *objective.parameters()], optimizer, scaler, config.training.gradient_clip)
+    parameters = [*model.parameters(), *objective.parameters()]
+    update = Update(parameters, optimizer, scaler, config.training.gradient_clip)
+    for parameter in parameters:
+        parameter.grad = torch.zeros_like(parameter)
+    update.loss_scale()  # makes the scaler ready
+    update(config.training.lr)  # the first update makes room for the moments
 
     def parts(micro: MicroBatch) -> list[Callable[[], None]]:
         losses: list[Tensor] = []

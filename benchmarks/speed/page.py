@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import torch
 
-from speed.cases import DEPTHS, depth_case
+from speed.cases import DEPTHS, Case, depth_case
 from speed.measure import Row
 from speed.parts import SMALL, Part, small_share
 from vlm3d_ct.config import Config
@@ -19,7 +19,8 @@ FORMULA = (
     "FLOPs are products of matrices, 2 for each multiply-add. With n patches read, s of them in a slab, z slabs, m "
     "memory tokens (21), width d and hidden width h, a block costs 2 (n + m) (4 d^2 + 2 d h) in its linear maps, "
     "4 n (s + m) d in attention within slabs, 4 n (z + m) d along z, 4 n (n + m) d over all patches, and 4 m (n + m) d "
-    "for the memory (`models/flops.py`). A backward pass counts twice; whole blocks that are recomputed once more."
+    "for the memory (`models/flops.py`). A backward pass counts twice; whole blocks that are recomputed once more, "
+    "what `cheap` recomputes not at all."
 )
 
 
@@ -32,6 +33,7 @@ def render(
     device: str,
     precision: str,
     peak: float,
+    repetitions: int,
     day: datetime,
 ) -> str:
     """As Markdown."""
@@ -43,8 +45,9 @@ def render(
         f"`python benchmarks/step_time.py`, vlm3d-ct {version('vlm3d-ct')}, torch {torch.__version__}, Python "
         f"{platform.python_version()}, {torch.get_num_threads()} threads on the CPU. Device {device}, {precision}; "
         f"the plan's encoder and volumes of {size} unless a row says otherwise; texts of {base.text.max_len} tokens "
-        "through an encoder of BioBERT's size; random weights, fresh noise for every repetition, medians. Every row is "
-        f"a process of its own. A large product of matrices reaches {peak / 1e12:.2f} TFLOP/s.",
+        "through an encoder of BioBERT's size; random weights, fresh noise for every repetition, medians of "
+        f"{repetitions}. Every row is a process of its own. A large product of matrices reaches {peak / 1e12:.2f} "
+        "TFLOP/s.",
         "",
         f"Memory is the peak of {'what torch allocated' if device == 'cuda' else 'the whole process'}. {FORMULA}",
         "",
@@ -52,7 +55,7 @@ def render(
         "",
         "| what | batch | patches read | time | against dense | TFLOP | share of the peak | memory |",
         "|---|---|---|---|---|---|---|---|",
-        *(_forward_row(row, _seconds_of(rows, "dense"), peak) for row in forward),
+        *(_forward_row(row, rows, peak) for row in forward),
         "",
         *_depths({row.case.name: row for row in rows}),
         "## Training step",
@@ -68,13 +71,13 @@ def render(
     return "\n".join(lines)
 
 
-def _seconds_of(rows: Sequence[Row], name: str) -> float | None:
-    return next((row.seconds[0] for row in rows if row.case.name == name), None)
-
-
-def _forward_row(row: Row, dense: float | None, peak: float) -> str:
+def _forward_row(row: Row, rows: Sequence[Row], peak: float) -> str:
+    if not row.seconds:
+        return f"| {row.case.name} | {row.case.batch} | did not fit |"
     seconds = row.seconds[0]
-    ratio = f"{dense / seconds:.2f} times as fast" if dense is not None else "not measured"
+    dense = next((r.seconds[0] for r in rows if r.case.name == "dense" and r.seconds), None)
+    as_large = not any(setting.startswith("preprocess.size") for setting in row.case.settings)
+    ratio = f"{dense / seconds:.2f} times as fast" if dense is not None and as_large else "-"
     share = row.flops / seconds / peak
     return (
         f"| {row.case.name} | {row.case.batch} | {row.read:.0%} | {seconds:.3g} s | {ratio} | {row.flops / 1e12:.2f} "
@@ -82,8 +85,15 @@ def _forward_row(row: Row, dense: float | None, peak: float) -> str:
     )
 
 
+NOTHING = Row(Case("nothing"), [], 0.0, 0, 0.0)
+
+
 def _depths(rows: Mapping[str, Row]) -> list[str]:
-    found = [(slices, rows[depth_case(slices).name]) for slices in DEPTHS if depth_case(slices).name in rows]
+    found = [
+        (slices, rows[depth_case(slices).name])
+        for slices in DEPTHS
+        if rows.get(depth_case(slices).name, NOTHING).seconds
+    ]
     steps = [
         f"{fewer} to {more} slices: {other.seconds[0] / one.seconds[0]:.2f} times the time"
         for (fewer, one), (more, other) in pairwise(found)
@@ -92,6 +102,8 @@ def _depths(rows: Mapping[str, Row]) -> list[str]:
 
 
 def _step_row(row: Row, peak: float) -> str:
+    if not row.seconds:
+        return f"| {row.case.name} | {row.case.batch} | did not fit |"
     total = sum(row.seconds)
     times = " | ".join(f"{seconds:.3g} s" for seconds in (*row.seconds, total))
     share = row.flops / total / peak

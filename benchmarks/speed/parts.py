@@ -44,7 +44,7 @@ class Part:
 
 
 def profile_parts(config: Config, bert_json: str, batch: int, device_name: str, repetitions: int) -> list[Part]:
-    """Time every part of a step by itself; nothing is recomputed."""
+    """Time every part of a step of ``slice_region`` by itself; nothing is recomputed."""
     device = torch.device(device_name)
     torch.manual_seed(0)
     model = rebuild(config, bert_json).to(device).train()

@@ -54,6 +54,7 @@ SCENARIOS = {
     "recomputed, volumes and slices in turn": Scenario(
         ("training.gradient_checkpointing=true", "text.gradient_checkpointing=true"), 2, (False, True)
     ),
+    "recomputed but for products": Scenario(("training.gradient_checkpointing=cheap",), accumulation=2),
     "sentences and their opposites": Scenario(
         (
             "objective.sentence_weight=1",

@@ -58,6 +58,7 @@ SCENARIOS = {
     "no mask at all on one rank": Scenario(masks=(True,) * 4 + (False,) * 4),
     "accumulated": Scenario(accumulation=2, masks=UNEVEN),
     "accumulated naively": Scenario(NAIVE, accumulation=2, masks=UNEVEN),
+    "accumulated and recomputed but for products": Scenario(("training.gradient_checkpointing=cheap",), accumulation=4),
     "accumulated and recomputed": Scenario(("training.gradient_checkpointing=true",), accumulation=4),
     "single steps": Scenario(REASONING, masks=UNEVEN),
     "single steps alone, accumulated": Scenario((*REASONING_ONLY, "model.depth=6"), accumulation=2),

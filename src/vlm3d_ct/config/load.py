@@ -12,7 +12,7 @@ from typing import Any, cast
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from vlm3d_ct.config.schema import TISSUE_HU, Config
+from vlm3d_ct.config.schema import Config
 from vlm3d_ct.errors import ConfigError
 
 _ADAPTER = TypeAdapter(Config)
@@ -123,11 +123,6 @@ def _contradictions(config: Config) -> Iterator[str]:
         yield (
             f"model.attention = dense_z_bias: keeps a number for every pair of {patches:,} patches and every head in "
             f"memory, and is for at most {MOST_BIASED_PATCHES:,}; use dense, or a smaller preprocess.size."
-        )
-    if model.skip_air and all(centre + width / 2 <= TISSUE_HU for centre, width in model.windows_hu):
-        yield (
-            f"model.skip_air = true: none of model.windows = {list(model.windows)} shows what is denser than "
-            f"{TISSUE_HU:g} HU, which tells tissue from air; add the soft_tissue or the lung window."
         )
     if training.checkpointed_blocks is not None and training.checkpointed_blocks > model.depth:
         yield f"training.checkpointed_blocks = {training.checkpointed_blocks}: there are only {model.depth} blocks."

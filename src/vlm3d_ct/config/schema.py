@@ -14,8 +14,6 @@ WINDOW_PRESETS: dict[str, tuple[float, float]] = {
     "bone": (400.0, 1800.0),
 }
 """Named windows as (centre_hu, width_hu)."""
-TISSUE_HU = -400.0
-"""Denser than lung and air. No lung fills a line from one end of a chest to the other without a vessel."""
 
 Positive = Annotated[int, Field(gt=0)]
 NonNegative = Annotated[int, Field(ge=0)]
@@ -114,8 +112,8 @@ class ModelConfig:
     by the distance in slabs in every third block, all pairs in memory; a reference for small grids. The weights of one
     kind fit another."""
     skip_air: bool = False
-    """Leaves out columns of patches that hold nothing but air all along z, in training and after: about a third of a
-    chest CT."""
+    """Leaves out columns of patches that hold no tissue all along z, in training and after: about a third of a chest
+    CT."""
     patch_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     """Share of the columns of patches that a training step leaves out, drawn at random, of what `skip_air` left."""
     pooling: Literal["token", "mean"] = "token"
@@ -206,7 +204,8 @@ class TrainingConfig:
     gradient_clip: Annotated[float, Field(gt=0)] = 1.0
     gradient_checkpointing: bool | Literal["cheap"] = True
     """What of the vision encoder's blocks is computed again in the backward pass instead of being kept: everything;
-    with ``cheap`` all but products of matrices and attention, which takes little time; or with false nothing."""
+    with ``cheap`` all but products of matrices and attention without dropout, which takes little time; or with false
+    nothing."""
     checkpointed_blocks: Positive | None = None
     """Of how many blocks, where not of all: between the memory and the time of none and of all. None: all."""
     strategy: Literal["ddp", "fsdp"] = "ddp"

@@ -59,11 +59,36 @@ def to_intensities(
         windows_hu: (centre_hu, width_hu) of each channel. Grey slices are already windowed: every channel gets them.
         table: tells which region a mirrored region becomes.
     """
+    values, labels = move(batch, table)
+    return through_windows(values, batch, windows_hu), labels
+
+
+def move(batch: Batch, table: RegionTable) -> tuple[Float[Tensor, "b z y x"], UInt8[Tensor, "b 1 z y x"] | None]:
+    """Flip and rotate each case: HU (of slices the grey values) and labels.
+
+    Args:
+        batch: on the device.
+        table: tells which region a mirrored region becomes.
+    """
     voxels, labels = _flip(batch.voxels, batch.labels, batch.changes, table)
-    values = voxels.float() - (MIN_HU if batch.kind == "volume" else 0)  # so that 0 is air, outside included
+    outside = MIN_HU if batch.kind == "volume" else 0
+    values = voxels.float() - outside  # so that 0 is air, what is rotated in from outside included
     values, labels = _rotate(values, labels, batch.changes, batch.spacing_mm)
+    return values.add_(outside), None if labels is None else labels[:, None]
+
+
+def through_windows(
+    values: Float[Tensor, "b z y x"], batch: Batch, windows_hu: tuple[tuple[float, float], ...]
+) -> Float[Tensor, "b c z y x"]:
+    """Intensities in [0, 1], with each case's shift and noise.
+
+    Args:
+        values: HU, of slices grey values.
+        batch: that they are of.
+        windows_hu: see `to_intensities`.
+    """
     if batch.kind == "volume":
-        low = torch.tensor([c - w / 2 - MIN_HU for c, w in windows_hu], device=values.device).view(1, -1, 1, 1, 1)
+        low = torch.tensor([c - w / 2 for c, w in windows_hu], device=values.device).view(1, -1, 1, 1, 1)
         width = torch.tensor([w for _, w in windows_hu], device=values.device).view(1, -1, 1, 1, 1)
         intensities = (values[:, None] - low).div_(width).clamp_(0.0, 1.0)
     else:
@@ -76,7 +101,7 @@ def to_intensities(
                 drawn = torch.randn(intensities[i].shape, generator=noise, device=values.device)
                 intensities[i] += change.noise_sigma * drawn
             intensities[i].clamp_(0.0, 1.0)
-    return intensities, None if labels is None else labels[:, None]
+    return intensities
 
 
 def _flip(

@@ -51,7 +51,7 @@ def map_phrases(encoder: Encoder, prepared: Prepared, phrases: Sequence[str], ma
     reports = [encoder.tokenizer.encode_text(text, table) for text in phrases]
     mentions = np.stack([report.region_mentions for report in reports])
     batch = collate([Sample("", prepared, reports[0], Change())], encoder.tokenizer.pad_id).to(encoder.device)
-    vision = encoder.model.vision_encoder
+    model = encoder.model
     with (
         torch.inference_mode(),
         one_thread_each(encoder.device),
@@ -59,11 +59,11 @@ def map_phrases(encoder: Encoder, prepared: Prepared, phrases: Sequence[str], ma
     ):
         given = model_input(batch, encoder.config, table)
         inputs = guided(given, masks)
-        seen = vision(inputs.ct_volume, inputs.segmentation_mask, inputs.mask_given)
+        seen = model.see(inputs)
         occupancy = seen.occupancy
         if masks == "none":
-            occupancy = vision(given.ct_volume, given.segmentation_mask, given.mask_given).occupancy
-        local = vision.region_proj(seen.local_features)[0]
+            occupancy = model.see(given).occupancy
+        local = model.vision_encoder.region_proj(seen.local_features)[0]
         sentences = encoder.region_features(phrases)
         heat = local.float() @ sentences.float().T
         heat[~seen.read[0]] = heat[seen.read[0]].amin(0)  # nothing was read there

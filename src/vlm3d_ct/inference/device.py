@@ -10,19 +10,22 @@ import torch
 from torch import Tensor
 
 from vlm3d_ct.config import Config
-from vlm3d_ct.data.augment import to_intensities
+from vlm3d_ct.data.augment import move, through_windows
 from vlm3d_ct.data.batch import Batch
 from vlm3d_ct.models import ModelInput
+from vlm3d_ct.models.columns import tissue_columns
 from vlm3d_ct.text.regions import RegionTable
 
 
 def model_input(batch: Batch, config: Config, table: RegionTable) -> ModelInput:
     """A batch on the device as the model takes it: changed, windowed."""
-    intensities, labels = to_intensities(batch, config.model.windows_hu, table)
+    values, labels = move(batch, table)
+    looks = config.model.skip_air and batch.kind == "volume"  # a slice costs little, and is no HU
     num_steps = batch.step_regions.shape[1] if config.objective.reasoning_weight > 0 else 0
     num_opposite = batch.opposite_ids.shape[1] if config.objective.opposites else 0
     return ModelInput(
-        ct_volume=intensities,
+        ct_volume=through_windows(values, batch, config.model.windows_hu),
+        tissue=tissue_columns(values, config.model.patch_size) if looks else None,
         segmentation_mask=labels,
         mask_given=batch.mask_given,
         input_ids=batch.input_ids,

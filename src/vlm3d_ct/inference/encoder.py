@@ -70,7 +70,7 @@ class Encoder:
         batch = collate([sample], self.tokenizer.pad_id).to(self.device)
         inputs = model_input(batch, self.config, load_region_table())
         with torch.inference_mode(), autocast_for_inference(self.config, self.device):
-            seen = self.model.vision_encoder(inputs.ct_volume, inputs.segmentation_mask, inputs.mask_given)
+            seen = self.model.see(inputs)
             embedded = self.model.vision_encoder.global_proj(seen.global_features)
         array: np.ndarray = to_numpy(embedded)[0]
         return array

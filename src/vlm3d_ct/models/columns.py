@@ -5,7 +5,6 @@ A regular grid is left over, whatever goes, and no attention needs a mask.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 
@@ -13,12 +12,11 @@ import torch
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
-from vlm3d_ct.config.schema import TISSUE_HU
 from vlm3d_ct.models.patches import Grid
 
-AIR_HU = -1024.0
-MARGIN = 0.05
-"""Of intensity, above what noise makes of black: five times the planned noise."""
+TISSUE_HU = -400.0
+"""A column of patches is air where no voxel is denser: no lung fills a column from one end of a chest to the other
+without a vessel."""
 
 
 @dataclass
@@ -57,41 +55,29 @@ class Columns:
         return (slabs[None, :, None] + self.chosen[:, None, :]).flatten(1)
 
 
-def tissue_contrasts(windows_hu: Sequence[tuple[float, float]]) -> tuple[float, ...]:
-    """How much brighter than the air of its scan tissue is in each window, at least; over 1 where none can be."""
-    floors = [(centre - width / 2, width) for centre, width in windows_hu]
-    return tuple(max(0.0, TISSUE_HU - max(floor, AIR_HU)) / width + MARGIN for floor, width in floors)
+def tissue_columns(voxels_hu: Float[Tensor, "b z y x"], patch_size: tuple[int, int, int]) -> Bool[Tensor, "b columns"]:
+    """Which columns of patches hold tissue somewhere along z; all, where a case holds none."""
+    b, _, y, x = voxels_hu.shape
+    _, py, px = patch_size
+    densest = voxels_hu.amax(1).view(b, y // py, py, x // px, px).amax((2, 4)).flatten(1)
+    tissue = densest > TISSUE_HU
+    return tissue | ~tissue.any(1, keepdim=True)
 
 
-def choose_columns(
-    volume: Float[Tensor, "b c z y x"], grid: Grid, contrasts: Sequence[float] | None, dropout: float
-) -> Columns | None:
+def choose_columns(tissue: Bool[Tensor, "b columns"], whole: Grid, dropout: float) -> Columns | None:
     """The columns to read of every case, as many of each; None where that is all of them.
 
     Args:
-        volume: intensities in [0, 1].
-        grid: of its patches.
-        contrasts: leave columns of air out, see `tissue_contrasts`. As many stay as the case with the fewest of them
-            needs, so that the other cases of a batch keep some. None: all are wanted.
+        tissue: those that are wanted, see `tissue_columns`. As many are read as the case with the most of them needs,
+            so that the other cases of a batch keep some air.
+        whole: grid of all patches.
         dropout: share of the columns that are left out at random, drawn by the CPU's generator.
     """
-    b = len(volume)
-    wanted = torch.ones(b, grid.in_slab, dtype=torch.bool, device=volume.device)
-    if contrasts is not None:
-        wanted = _tissue(volume, grid, contrasts)
-    needed = grid.in_slab if contrasts is None else int(wanted.sum(1).max())
-    count = max(1, ceil((1 - dropout) * needed))
-    if count == grid.in_slab:
+    b, columns = tissue.shape
+    count = max(1, ceil((1 - dropout) * int(tissue.sum(1).max())))
+    if count == columns:
         return None
-    # what is wanted goes first; among equals chance decides, or the place
-    order = torch.rand(b, grid.in_slab) if dropout > 0 else torch.linspace(1, 0, grid.in_slab).expand(b, -1)
-    ranks = wanted + 0.5 * order.to(volume.device)
-    return Columns(ranks.topk(count, dim=1).indices.sort(1).values, grid)
-
-
-def _tissue(volume: Float[Tensor, "b c z y x"], grid: Grid, contrasts: Sequence[float]) -> Bool[Tensor, "b columns"]:
-    """Which columns hold tissue in some window."""
-    b, c, _, y, x = volume.shape
-    brightest = volume.amax(2).view(b, c, grid.y, y // grid.y, grid.x, x // grid.x).amax((3, 5)).flatten(2)
-    darkest = volume.amin((2, 3, 4))[..., None]
-    return (brightest - darkest > torch.tensor(contrasts, device=volume.device)[:, None]).any(1)
+    # tissue goes first; among equals chance decides, or the place
+    order = torch.rand(b, columns) if dropout > 0 else torch.linspace(1, 0, columns).expand(b, -1)
+    ranks = tissue + 0.5 * order.to(tissue.device)
+    return Columns(ranks.topk(count, dim=1).indices.sort(1).values, whole)

@@ -20,6 +20,7 @@ class ModelInput:
 
     Attributes:
         ct_volume: windowed intensities in [0, 1].
+        tissue: the columns of patches that hold tissue, where others are not to be read; None for all.
         segmentation_mask: region ids; None for a batch of slices.
         mask_given: which cases have a mask.
         region_tokens: the tokens whose sentence mentions the region.
@@ -31,6 +32,7 @@ class ModelInput:
     """
 
     ct_volume: Float[Tensor, "b c z y x"]
+    tissue: Bool[Tensor, "b columns"] | None
     segmentation_mask: Integer[Tensor, "b 1 z y x"] | None
     mask_given: Bool[Tensor, " b"]
     input_ids: Integer[Tensor, "b t"]
@@ -88,7 +90,7 @@ class VisionLanguageModel(nn.Module):
         read = self.text_encoder(batch.input_ids, batch.attention_mask, batch.token_type_ids, batch.token_steps)
         sentence_tokens = tokens_of(batch.token_steps, batch.num_sentences)
         opposites, opposite_tokens = self._opposites(batch, read.last_hidden_state)
-        seen: EncoderOutput = self.vision_encoder(batch.ct_volume, batch.segmentation_mask, batch.mask_given)
+        seen = self.see(batch)
         representations = Representations(
             volume=self.vision_encoder.global_proj(seen.global_features),
             text=self.text_encoder.projection(read.pooler_output),
@@ -108,6 +110,13 @@ class VisionLanguageModel(nn.Module):
         for parameter in self.vision_encoder.seen_by_patches_only():
             occupancy_loss = occupancy_loss + 0.0 * parameter.sum()
         return representations, occupancy_loss
+
+    def see(self, batch: ModelInput) -> EncoderOutput:
+        """The vision encoder's output."""
+        seen: EncoderOutput = self.vision_encoder(
+            batch.ct_volume, batch.segmentation_mask, batch.mask_given, batch.tissue
+        )
+        return seen
 
     def _opposites(
         self, batch: ModelInput, tokens: Float[Tensor, "b t width"]

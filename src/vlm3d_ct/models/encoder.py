@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_conte
 
 from vlm3d_ct.config import ModelConfig
 from vlm3d_ct.models.block import Axis, Block
-from vlm3d_ct.models.columns import Columns, choose_columns, tissue_contrasts
+from vlm3d_ct.models.columns import Columns, choose_columns
 from vlm3d_ct.models.patches import (
     Grid,
     PatchEmbedding,
@@ -36,17 +36,15 @@ not, so that one kind's weights fit another."""
 UNGUIDED_BLOCKS = 3
 """Blocks before the regions come in: the occupancy is predicted from what they have seen."""
 _aten = torch.ops.aten
-_KEEP_PRODUCTS = partial(
-    create_selective_checkpoint_contexts,
-    [
-        _aten.mm.default,
-        _aten.addmm.default,
-        _aten._scaled_dot_product_flash_attention_for_cpu.default,
-        _aten._scaled_dot_product_flash_attention.default,
-        _aten._scaled_dot_product_efficient_attention.default,
-        _aten._scaled_dot_product_cudnn_attention.default,
-    ],
-)
+PRODUCTS = [_aten.mm.default, _aten.addmm.default]
+"""What recomputation can keep of a block: its linear maps."""
+ATTENTION = [
+    _aten._scaled_dot_product_flash_attention_for_cpu.default,
+    _aten._scaled_dot_product_flash_attention.default,
+    _aten._scaled_dot_product_efficient_attention.default,
+    _aten._scaled_dot_product_cudnn_attention.default,
+]
+"""And attention, unless it draws a dropout: what comes after it would draw anew from where attention should have."""
 LEAST_PATCH_SHARE = 1 / 1024
 """A smaller share of a patch than a voxel of the full-size patch does not count as occupied."""
 LEAST_PREDICTED_PATCHES = 0.5
@@ -96,7 +94,7 @@ class VisionEncoder(nn.Module):
         config: the model's settings.
         size: voxels (z, y, x) that the position tables are made for; other sizes are interpolated.
         recomputed_blocks: blocks whose activations are computed again in the backward pass instead of being kept.
-        keep_products: keep products of matrices and attention of those blocks after all.
+        keep_products: keep products of matrices of those blocks after all, and attention without dropout.
     """
 
     def __init__(
@@ -109,8 +107,8 @@ class VisionEncoder(nn.Module):
         super().__init__()
         d, grid = config.embed_dim, patch_grid(size, config.patch_size)
         self.config, self.recomputed_blocks = config, frozenset(recomputed_blocks)
-        self._contrasts_of_tissue = tissue_contrasts(config.windows_hu) if config.skip_air else None
-        self._contexts = _KEEP_PRODUCTS if keep_products else noop_context_fn
+        kept = PRODUCTS + (ATTENTION if config.attn_dropout == 0 else [])
+        self.block_contexts = partial(create_selective_checkpoint_contexts, kept) if keep_products else noop_context_fn
         self.patch_embedding = _patch_embedding(config)
         self.positions = Positions(grid, d)
         self.memory = nn.Parameter(torch.empty(1 + config.num_regions, d))
@@ -147,6 +145,7 @@ class VisionEncoder(nn.Module):
         ct_volume: Float[Tensor, "b c z y x"],
         segmentation_mask: Integer[Tensor, "b 1 z y x"] | None = None,
         mask_given: Bool[Tensor, " b"] | None = None,
+        tissue: Bool[Tensor, "b columns"] | None = None,
     ) -> EncoderOutput:
         """Encode a batch.
 
@@ -155,6 +154,8 @@ class VisionEncoder(nn.Module):
             segmentation_mask: region ids 0..num_regions; None encodes without masks.
             mask_given: which cases of the batch have a mask at all (None: all of them). In training
                 `config.mask_dropout` of those is withheld too.
+            tissue: the columns of patches to read, see `columns.tissue_columns`; None: all. An encoder that was trained
+                with `config.skip_air` has met no others.
 
         Raises:
             ValueError: a side is not a multiple of the patch size, or the mask has another size.
@@ -163,14 +164,12 @@ class VisionEncoder(nn.Module):
             mask_given = torch.ones(len(ct_volume), dtype=torch.bool, device=ct_volume.device)
         b, _, *size = ct_volume.shape
         whole = patch_grid((size[0], size[1], size[2]), self.config.patch_size)
-        contrasts = (
-            self._contrasts_of_tissue if whole.z > 1 else None
-        )  # a slice has a window of its own, and costs little
-        if contrasts is not None and b > 1 and not self.training:
-            return self._one_by_one(ct_volume, segmentation_mask, mask_given)
+        if tissue is not None and b > 1 and not self.training:
+            return self._one_by_one(ct_volume, segmentation_mask, mask_given, tissue)
         patches = self.patch_embedding(ct_volume) + self.positions(whole)
         dropped = self.config.patch_dropout if self.training else 0.0
-        columns = choose_columns(ct_volume, whole, contrasts, dropped)
+        wanted = ct_volume.new_ones(b, whole.in_slab, dtype=torch.bool) if tissue is None else tissue
+        columns = choose_columns(wanted, whole, dropped) if dropped or tissue is not None else None
         grid = whole if columns is None else columns.grid
         patches = patches if columns is None else columns.take(patches)
         patches = F.dropout(patches, self.config.dropout, self.training)
@@ -202,9 +201,10 @@ class VisionEncoder(nn.Module):
         ct_volume: Float[Tensor, "b c z y x"],
         segmentation_mask: Integer[Tensor, "b 1 z y x"] | None,
         mask_given: Bool[Tensor, " b"] | None,
+        tissue: Bool[Tensor, "b columns"],
     ) -> EncoderOutput:
         """What is read of a case must not depend on the others of its batch where results are compared."""
-        parts = [None if part is None else part.split(1) for part in (ct_volume, segmentation_mask, mask_given)]
+        parts = [None if part is None else part.split(1) for part in (ct_volume, segmentation_mask, mask_given, tissue)]
         cases = [self(*(None if part is None else part[i] for part in parts)) for i in range(len(ct_volume))]
         found = {field.name: [getattr(case, field.name) for case in cases] for field in fields(EncoderOutput)}
         joined: dict[str, Any] = {name: None if of[0] is None else torch.cat(of) for name, of in found.items()}
@@ -227,7 +227,7 @@ class VisionEncoder(nn.Module):
         block = self.blocks[number]
         if number in self.recomputed_blocks and self.training:
             result: tuple[Tensor, Tensor] = checkpoint(
-                block, patches, memory, grid, bias, use_reentrant=False, context_fn=self._contexts
+                block, patches, memory, grid, bias, use_reentrant=False, context_fn=self.block_contexts
             )
         else:
             result = block(patches, memory, grid, bias)

@@ -15,8 +15,10 @@ from vlm3d_ct.errors import ConfigError
 from vlm3d_ct.log import format_bytes
 from vlm3d_ct.models.build import recomputed_blocks
 
-STATIC_BYTES = 20
-"""Of a parameter: weight, gradient, its copy in a bucket for the other ranks, and AdamW's two moments, in fp32."""
+STATIC_BYTES = 18
+"""Of a parameter: weight, gradient and AdamW's two moments in fp32, and autocast's copy in half precision."""
+KINDS = ("false", "cheap", "true")
+"""Of recomputation, each taking less memory than the one before."""
 USABLE = 0.92
 """Share of a GPU that an estimate may fill: the rest is for kernels' work space and what the allocator cannot use."""
 
@@ -28,7 +30,8 @@ def activation_bytes(config: Config, bert: Mapping[str, Any]) -> int:
     precision both norms' results, queries, keys and values, the latter two again beside the memory tokens for both
     attentions, attention and its output (28 d), GELU's input and result (4 r d), and the masks of the dropouts
     ((2 + r) d). Recomputed it keeps its input (4 d), and while it is at work all the rest; ``cheap``, beside its input,
-    the products (12 d + 2 r d). In fp32 what is in half precision takes twice as much.
+    the products (10 d + 2 r d) and attention without dropout (2 d). In fp32 what is in half precision takes twice as
+    much. Air that is skipped (`ModelConfig.skip_air`) is counted; the pairs of `dense_z_bias` are not.
 
     Args:
         config: of the stage.
@@ -36,14 +39,16 @@ def activation_bytes(config: Config, bert: Mapping[str, Any]) -> int:
     """
     model, kind = config.model, config.training.gradient_checkpointing
     patches = prod(side // part for side, part in zip(config.preprocess.size, model.patch_size, strict=True))
+    read = patches * (1 - model.patch_dropout)
     half = 2 if config.training.precision == "fp32" else 1
     whole = _whole_block(model.mlp_ratio, half, dropout=model.dropout > 0)
-    left = 4 + (half * (12 + 2 * model.mlp_ratio) if kind == "cheap" else 0)
+    products = half * (10 + 2 * model.mlp_ratio + 2 * (model.attn_dropout == 0))
+    left = 4 + (products if kind == "cheap" else 0)
     recomputed = len(recomputed_blocks(config))
     of_blocks = recomputed * left + (model.depth - recomputed) * whole + (whole if recomputed else 0)
     around = patches * (20 * model.embed_dim + 16 * (1 + model.num_regions))
-    voxels = 4 * (len(model.windows) + 2) * prod(config.preprocess.size)
-    vision = patches * model.embed_dim * of_blocks + around + voxels
+    voxels = 4 * len(model.windows) * prod(config.preprocess.size)
+    vision = read * model.embed_dim * of_blocks + around + voxels
     width, layers = int(bert["hidden_size"]), int(bert["num_hidden_layers"])
     layer = _whole_block(int(bert["intermediate_size"]) / width, half, dropout=True)
     kept = layers * (4 if config.text.gradient_checkpointing else layer) + layer
@@ -58,25 +63,25 @@ def _whole_block(mlp_ratio: float, half: int, *, dropout: bool) -> float:
 def what_fits(config: Config, bert_json: str, num_parameters: int, capacity_bytes: int) -> list[tuple[str, int]]:
     """Settings with which a step with as many pairs fits, by estimate, and the bytes that it then takes.
 
-    The first recomputes more, if more can be; the next ones split the step into more micro-batches, too.
+    For each way to recompute that takes less memory, and the present one, the largest micro-batch that fits. A step
+    that is accumulated naively is not split: its negatives would be others.
     """
     training, bert = config.training, json.loads(bert_json)
-    kinds = {False: ("false", "cheap", "true"), "cheap": ("cheap", "true"), True: ("true",)}
-    found: list[tuple[str, int]] = []
     pairs = training.batch_size * training.accumulation_steps
-    smaller = [size for size in range(training.batch_size, 0, -1) if pairs % size == 0]
-    for kind in kinds[training.gradient_checkpointing]:
-        for size in smaller:
-            changes = [f"training.gradient_checkpointing={kind}", "training.checkpointed_blocks=null"]
-            now = config_from_mapping(config_to_mapping(config), source="this run", overrides=changes)
-            if now.training == training and size == training.batch_size:
-                continue  # what has just failed
-            taken = STATIC_BYTES * num_parameters + size * activation_bytes(now, bert)
-            if taken <= USABLE * capacity_bytes:
-                said = changes[:1] if training.checkpointed_blocks is None else changes
-                parts = [part for part in said if now.training != training]
-                if size != training.batch_size:
-                    parts += [f"training.batch_size={size}", f"training.accumulation_steps={pairs // size}"]
+    inputs = pairs * prod(config.preprocess.size) * (4 * len(config.model.windows) + 1)
+    present = "true" if training.gradient_checkpointing is True else str(training.gradient_checkpointing).lower()
+    sizes = [size for size in range(training.batch_size, 0, -1) if pairs % size == 0]
+    found: list[tuple[str, int]] = []
+    for kind in KINDS[KINDS.index(present) :]:
+        changes = [f"training.gradient_checkpointing={kind}", "training.checkpointed_blocks=null"]
+        said = changes if training.checkpointed_blocks is not None and kind != "false" else changes[:1]
+        now = config_from_mapping(config_to_mapping(config), source="this run", overrides=changes)
+        same = kind == present and len(recomputed_blocks(now)) == len(recomputed_blocks(config))
+        for size in sizes if training.accumulation == "exact" else sizes[:1]:
+            taken = STATIC_BYTES * num_parameters + inputs + size * activation_bytes(now, bert)
+            if taken <= USABLE * capacity_bytes and not (same and size == training.batch_size):
+                smaller = [f"training.batch_size={size}", f"training.accumulation_steps={pairs // size}"]
+                parts = [*(() if same else said), *(smaller if size != training.batch_size else ())]
                 found.append((" ".join(parts), taken))
                 break
     return found
@@ -86,29 +91,40 @@ def what_fits(config: Config, bert_json: str, num_parameters: int, capacity_byte
 def explain_out_of_memory(config: Config, bert_json: str, num_parameters: int, device: torch.device) -> Iterator[None]:
     """Name settings that fit where a step finds no more memory on the device.
 
+    Args:
+        config: of the stage.
+        bert_json: the text encoder's configuration.
+        num_parameters: that this rank holds.
+        device: of this rank.
+
     Raises:
         ConfigError: there was none.
     """
     try:
         yield
     except torch.OutOfMemoryError:
-        capacity = torch.cuda.get_device_properties(device).total_memory
-        raise ConfigError(out_of_memory(config, bert_json, num_parameters, capacity)) from None
+        free, capacity = torch.cuda.mem_get_info(device) if device.type == "cuda" else (0, 0)
+        others = max(0, capacity - free - torch.cuda.memory_reserved(device)) if device.type == "cuda" else 0
+        raise ConfigError(out_of_memory(config, bert_json, num_parameters, capacity, others)) from None
 
 
-def out_of_memory(config: Config, bert_json: str, num_parameters: int, capacity_bytes: int) -> str:
-    """What to say of it."""
+def out_of_memory(
+    config: Config, bert_json: str, num_parameters: int, capacity_bytes: int, others_bytes: int = 0
+) -> str:
+    """What to say of it; of the capacity, other processes hold ``others_bytes``."""
     training = config.training
-    fits = what_fits(config, bert_json, num_parameters, capacity_bytes)
+    fits = what_fits(config, bert_json, num_parameters, capacity_bytes - others_bytes)
     listed = "; ".join(f"--set {' --set '.join(s.split())} (about {format_bytes(taken)})" for s, taken in fits)
     advice = (
-        f"By estimate these fit, with as many pairs per step: {listed}. The same command with "
-        "one of them goes on where the run was saved."
+        f"By estimate these fit, with as many pairs per step: {listed}. With one of them the same command goes on from "
+        "what was saved, if anything was."
         if fits
-        else "Not even one pair at a time fits, by estimate: make preprocess.size or the model smaller."
+        else "By estimate nothing fits that recomputes more or splits the step: make preprocess.size or the model "
+        "smaller, or training.batch_size, for fewer pairs a step."
     )
+    shared = f", of which other processes hold {format_bytes(others_bytes)}" if others_bytes > 2**30 else ""
     return (
         f"training.batch_size = {training.batch_size}: a step found no more memory on a GPU of "
-        f"{format_bytes(capacity_bytes)}, with training.gradient_checkpointing = "
+        f"{format_bytes(capacity_bytes)}{shared}, with training.gradient_checkpointing = "
         f"{str(training.gradient_checkpointing).lower()}. {advice}"
     )

@@ -94,11 +94,12 @@ class Trainer:
             pairs=self._step_batch(),
         )
         self._last_loss = ""
+        sharded = config.training.strategy == "fsdp"
         self._explain_out_of_memory = partial(
             explain_out_of_memory,
             config,
             built.bert_json,
-            sum(p.numel() for p in built.model.parameters()),
+            sum(p.numel() for p in built.model.parameters()) // (world_size() if sharded else 1),
             device,
         )
 

@@ -149,10 +149,6 @@ def test_a_wrong_override_is_named(override: str, said: str):
             "model.attention = dense_z_bias: keeps a number for every pair of 16,384 patches",
         ),
         ({"training": {"checkpointed_blocks": 13}}, "training.checkpointed_blocks = 13: there are only 12 blocks."),
-        (
-            {"model": {"skip_air": True, "windows": [[-900, 200]]}},
-            "model.skip_air = true: none of model.windows = [(-900.0, 200.0)] shows what is denser than -400 HU",
-        ),
         ({"model": {"patch_dropout": 1.0}}, "model.patch_dropout = 1.0"),
         ({"model": {"num_heads": 7}}, "model.num_heads = 7: must divide model.embed_dim = 768."),
         ({"preprocess": {"size": [64, 500, 512]}}, "preprocess.size: 500 voxels along y are not a multiple of"),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from tiny import tiny_config, write_checkpoint
+from vlm3d_ct.config import config_from_mapping, config_to_mapping
 from vlm3d_ct.evaluation.heatmaps import map_phrases, resize_map
 from vlm3d_ct.inference import load_encoder
 from vlm3d_ct.seeding import random_stream
@@ -58,6 +61,15 @@ def test_the_map_is_the_cosine_of_each_patch_with_the_words_of_the_phrase(encode
         phrase = model.text_encoder.region_projection.weight @ read + model.text_encoder.region_projection.bias
         expected = torch.cosine_similarity(patch, phrase[None], dim=1).reshape(2, 4, 4).numpy()
     np.testing.assert_allclose(maps.heat[0], expected, atol=1e-5)
+
+
+def test_what_was_not_read_is_as_cold_as_the_coldest_patch(encoder):
+    case = _case()
+    case.voxels_hu[:, :, 16:] = -1000
+    config = config_from_mapping(config_to_mapping(encoder.config), source="test", overrides=["model.skip_air=true"])
+    heat = map_phrases(replace(encoder, config=config), case, PHRASES[:1]).heat[0]
+    assert (heat[:, :, 2:] == heat[:, :, :2].min()).all()
+    assert heat[:, :, :2].std() > 0
 
 
 def test_a_phrase_has_the_same_map_alone_and_among_others(encoder):

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from tiny import NO_DROPOUT, random_pairs, tiny_config, tiny_model
+from tiny import NO_DROPOUT, random_pairs, tiny_config, tiny_model, tiny_tokenizer
+from vlm3d_ct.data.batch import Change, Sample, collate
+from vlm3d_ct.inference import model_input
 from vlm3d_ct.models import VisionEncoder, build_vision_encoder
-from vlm3d_ct.models.columns import MARGIN, Columns, choose_columns, tissue_contrasts
+from vlm3d_ct.models.columns import Columns, choose_columns, tissue_columns
 from vlm3d_ct.models.patches import Grid
+from vlm3d_ct.text.regions import load_region_table
+from vlm3d_ct.text.tokenize import ReportTokenizer
 from vlm3d_ct.training.step import embed
+from vlm3d_ct.volumes.preprocess import Prepared
 
 GRID = Grid(2, 4, 4)
 AIR = [0, 1, 2, 3, 4, 7, 8, 12]
@@ -22,22 +28,28 @@ def encoder(*overrides: str) -> VisionEncoder:
     return build_vision_encoder(tiny_config("training.gradient_checkpointing=false", *overrides)).eval()
 
 
-def scans(count: int = 1, air: list[int] = AIR) -> tuple[Tensor, Tensor]:
-    """Noise with black columns in the first case, and one fewer in each other; one patch alone is black everywhere."""
+def scans(count: int = 1, air: list[int] = AIR) -> tuple[Tensor, Tensor, Tensor]:
+    """Volumes, masks and where tissue is: noise, air in some columns of the first case, one fewer in each other."""
     inputs = random_pairs(tiny_config(), count).model_input
     assert inputs.segmentation_mask is not None
-    volume = 0.5 + 0.5 * inputs.ct_volume
+    tissue = torch.ones(count, GRID.in_slab, dtype=torch.bool)
     for case in range(count):
-        for column in air[case:]:
-            y, x = divmod(column, GRID.x)
-            volume[case, :, :, 8 * y : 8 * y + 8, 8 * x : 8 * x + 8] = 0.0
-        volume[case, :, :4, 24:, 24:] = 0.0
-    return volume, inputs.segmentation_mask
+        tissue[case, air[case:]] = False
+    return inputs.ct_volume, inputs.segmentation_mask, tissue
+
+
+def test_a_column_with_a_voxel_of_tissue_holds_tissue():
+    scan = -1000 + 60 * torch.randn(2, 8, 32, 32)  # noisy air
+    scan[0, 5, 9, 3] = -390
+    scan[0, :, 16:, 16:] = 40
+    scan[1, :, :, :8] = -850  # lung, and nothing else: all of the case counts
+    tissue = tissue_columns(scan, (4, 8, 8))
+    assert tissue[0].nonzero().flatten().tolist() == [4, 10, 11, 14, 15]
+    assert tissue[1].all()
 
 
 def test_columns_of_air_are_left_out_and_as_many_stay_as_the_fullest_case_needs():
-    volume, _ = scans(2)
-    chosen = choose_columns(volume, GRID, (MARGIN,), 0.0)
+    chosen = choose_columns(scans(2)[2], GRID, 0.0)
     assert chosen is not None
     body = [i for i in range(16) if i not in AIR]
     assert chosen.chosen[1].tolist() == sorted([*body, AIR[0]])
@@ -45,40 +57,18 @@ def test_columns_of_air_are_left_out_and_as_many_stay_as_the_fullest_case_needs(
     assert chosen.grid == (2, 1, 9)
 
 
-def test_a_shift_of_the_intensities_moves_no_border():
-    volume, _ = scans()
-    one, other = (choose_columns(v, GRID, (MARGIN,), 0.0) for v in (volume, volume + 0.1))
-    assert one is not None
-    assert other is not None
-    assert torch.equal(one.chosen, other.chosen)
-
-
-def test_tissue_is_told_from_air_by_whatever_window_shows_it():
-    plan, lung, dark = tissue_contrasts([(40.0, 400.0), (-600.0, 1500.0), (-900.0, 200.0)])
-    assert plan == MARGIN  # all air is black
-    assert lung == pytest.approx((1024 - 400) / 1500 + MARGIN)  # air is grey, and noisy
-    assert dark > 1  # tissue and lung are both white
-    air, tissue = -1000 + 30 * torch.randn(8, 32, 32), -50.0
-    scan = torch.where(torch.arange(32) < 8, torch.tensor(tissue), air)
-    seen = torch.stack(
-        [((scan - low) / width).clamp(0, 1) for low, width in ((-160, 400), (-1350, 1500), (-1000, 200))]
-    )
-    for contrasts, channels in (((plan,), seen[:1]), ((lung, dark), seen[1:]), ((plan, lung, dark), seen)):
-        chosen = choose_columns(channels[None], GRID, contrasts, 0.0)
-        assert chosen is not None
-        assert chosen.chosen.tolist() == [[0, 4, 8, 12]]
-
-
-@torch.no_grad()
-def test_a_slice_is_read_whole():
-    volume, _ = scans(2)
-    assert encoder("model.skip_air=true")(volume[:, :, :4]).read.all()
-
-
-def test_a_volume_of_one_grey_keeps_a_column():
-    chosen = choose_columns(torch.full((1, 1, 8, 32, 32), 0.3), GRID, (MARGIN,), 0.0)
-    assert chosen is not None
-    assert chosen.chosen.tolist() == [[0]]
+@pytest.mark.parametrize("changes", [{}, {"shift": 0.1, "noise_sigma": 0.04}, {"shift": -0.1}])
+def test_augmentation_of_the_intensities_moves_no_border(changes: dict[str, float]):
+    config = tiny_config("model.skip_air=true", "model.windows=[plan, lung]")
+    voxels = np.full(config.preprocess.size, -1000, np.int16)
+    voxels[:, 8:24, 8:24] = -150  # fat
+    prepared = Prepared(voxels_hu=voxels, labels=None, spacing_mm=(5.0, 1.0, 1.0), kind="volume")
+    table = load_region_table()
+    report = ReportTokenizer(tiny_tokenizer(), 32).encode_text("", table)
+    batch = collate([Sample("case", prepared, report, Change(**changes))], 0)
+    tissue = model_input(batch, config, table).tissue
+    assert tissue is not None
+    assert tissue[0].nonzero().flatten().tolist() == [5, 6, 9, 10]
 
 
 def test_what_is_taken_comes_back_to_its_place():
@@ -91,17 +81,17 @@ def test_what_is_taken_comes_back_to_its_place():
 
 
 def test_without_air_nothing_changes():
-    volume, mask = scans(air=[])
+    volume, mask, tissue = scans(air=[])
     with torch.no_grad():
-        skipped, whole = encoder("model.skip_air=true")(volume, mask), encoder()(volume, mask)
+        skipped, whole = encoder()(volume, mask, tissue=tissue), encoder()(volume, mask)
     for name in ("global_features", "local_features", "region_features", "occupancy", "read"):
         assert torch.equal(skipped[name], whole[name]), name
 
 
 @torch.no_grad()
 def test_what_stays_is_encoded_as_if_there_were_nothing_else():
-    model, (volume, mask) = encoder("model.skip_air=true"), scans()
-    seen = model(volume, mask)
+    model, (volume, mask, tissue) = encoder(), scans()
+    seen = model(volume, mask, tissue=tissue)
     stay = [16 * z + i for z in range(2) for i in range(16) if i not in AIR]
     patches = (model.patch_embedding(volume) + model.positions(GRID))[:, stay]
     memory, small = model.memory.expand(1, -1, -1), Grid(2, 1, 8)
@@ -122,50 +112,53 @@ def test_what_stays_is_encoded_as_if_there_were_nothing_else():
 
 @torch.no_grad()
 def test_what_is_left_out_has_no_influence():
-    model, (volume, mask) = encoder("model.skip_air=true"), scans()
+    model, (volume, mask, tissue) = encoder(), scans()
     changed = volume.clone()
-    changed[..., :8, :] += 0.9 * MARGIN * torch.rand(8, 32)  # the first row of columns
-    assert torch.equal(model(volume, mask).global_features, model(changed, mask).global_features)
-    assert not torch.equal(encoder()(volume, mask).global_features, encoder()(changed, mask).global_features)
+    changed[..., :8, :] = torch.rand(8, 32)  # the first row of columns
+    one, other = (model(v, mask, tissue=tissue).global_features for v in (volume, changed))
+    assert torch.equal(one, other)
+    assert not torch.equal(model(volume, mask).global_features, model(changed, mask).global_features)
 
 
 @torch.no_grad()
 def test_a_scan_is_embedded_alike_in_any_company():
-    model, (volume, mask) = encoder("model.skip_air=true"), scans(3)
-    together = model(volume, mask)
+    model, (volume, mask, tissue) = encoder(), scans(3)
+    together = model(volume, mask, tissue=tissue)
     for case in range(3):
-        alone = model(volume[case : case + 1], mask[case : case + 1])
+        alone = model(volume[case : case + 1], mask[case : case + 1], tissue=tissue[case : case + 1])
         for name in ("global_features", "local_features", "region_features", "read"):
             assert torch.equal(together[name][case : case + 1], alone[name]), name
 
 
-@pytest.mark.parametrize(("settings", "count"), [((), 12), (("model.skip_air=true",), 6)])
-def test_a_share_of_the_columns_is_dropped_in_training_only(settings: tuple[str, ...], count: int):
-    model, (volume, mask) = encoder("model.patch_dropout=0.25", *settings), scans()
+@pytest.mark.parametrize(("skips", "count"), [(False, 12), (True, 6)])
+def test_a_share_of_the_columns_is_dropped_in_training_only(skips: bool, count: int):
+    model, (volume, mask, wanted) = encoder("model.patch_dropout=0.25"), scans()
+    tissue = wanted if skips else None
     torch.manual_seed(1)
-    read = [model.train()(volume, mask).read.view(2, 16) for _ in range(20)]
+    read = [model.train()(volume, mask, tissue=tissue).read.view(2, 16) for _ in range(20)]
     assert {int(slab.sum()) for case in read for slab in case} == {count}
     assert all(torch.equal(case[0], case[1]) for case in read)  # whole columns
     ever = torch.stack(read).any(0)[0]
-    assert ever.nonzero().flatten().tolist() == [i for i in range(16) if not settings or i not in AIR]
-    assert int(model.eval()(volume, mask).read.sum()) == 2 * (8 if settings else 16)
+    assert ever.nonzero().flatten().tolist() == [i for i in range(16) if not skips or i not in AIR]
+    assert int(model.eval()(volume, mask, tissue=tissue).read.sum()) == 2 * (8 if skips else 16)
 
 
 def test_both_passes_of_a_step_drop_the_same_columns():
-    config = tiny_config(*NO_DROPOUT, "model.patch_dropout=0.5", "model.skip_air=true")
+    config = tiny_config(*NO_DROPOUT, "model.patch_dropout=0.5")
     model, micro = tiny_model(config).train(), random_pairs(config, 3)
+    micro.model_input.tissue = scans(3)[2]
     (one, one_loss), (other, other_loss) = (embed(model, micro, "fp32") for _ in range(2))
     assert torch.equal(one.volume, other.volume)
     assert torch.equal(one_loss, other_loss)
 
 
 def test_the_occupancy_loss_is_the_mean_over_what_was_read():
-    config = tiny_config(*NO_DROPOUT, "model.skip_air=true")
-    volume, mask = scans()
+    config = tiny_config(*NO_DROPOUT)
+    volume, mask, tissue = scans()
     model, inputs = tiny_model(config), random_pairs(config, 1).model_input
-    inputs.ct_volume, inputs.segmentation_mask = volume, mask
+    inputs.tissue = tissue
     _, loss = model(inputs)
-    seen = model.vision_encoder(volume, mask)
+    seen = model.see(inputs)
     stay = [16 * z + i for z in range(2) for i in range(16) if i not in AIR]
     target = encoder()(volume, mask).mask_occupancy
     assert target is not None
@@ -174,8 +167,9 @@ def test_the_occupancy_loss_is_the_mean_over_what_was_read():
 
 
 def test_gradients_reach_every_weight():
-    config = tiny_config(*NO_DROPOUT, "model.patch_dropout=0.5", "model.skip_air=true")
-    model = tiny_model(config).train()
-    embedded, occupancy = model(random_pairs(config, 3).model_input)
+    config = tiny_config(*NO_DROPOUT, "model.patch_dropout=0.5")
+    model, inputs = tiny_model(config).train(), random_pairs(config, 3).model_input
+    inputs.tissue = scans(3)[2]
+    embedded, occupancy = model(inputs)
     (sum(part.sum() for part in embedded.tensors()) + occupancy).backward()
     assert all(weight.grad is not None for weight in model.vision_encoder.parameters())

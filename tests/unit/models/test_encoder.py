@@ -13,6 +13,7 @@ from torch import Tensor
 from tiny import NO_DROPOUT, random_pairs, tiny_config
 from vlm3d_ct.config import Config
 from vlm3d_ct.models import VisionEncoder, build_vision_encoder
+from vlm3d_ct.models.encoder import ATTENTION, PRODUCTS
 from vlm3d_ct.models.patches import Grid, pool_occupancy
 
 NUM_PATCHES, IN_SLAB = 32, 16
@@ -231,6 +232,17 @@ def test_checkpointing_changes_nothing_in_the_gradient(dropout: tuple[str, ...])
         assert plain.keys() == recomputed.keys()
         for name, gradient in plain.items():
             assert torch.equal(gradient, recomputed[name]), (name, settings)
+
+
+def test_cheap_recomputation_keeps_no_operation_that_draws():
+    # what is kept is not computed again, and would leave the random numbers of what follows where they were before it
+    def kept(attn_dropout: float) -> list[object]:
+        config = tiny_config("training.gradient_checkpointing=cheap", f"model.attn_dropout={attn_dropout}")
+        (found,) = build_vision_encoder(config).block_contexts.args  # type: ignore[attr-defined]
+        return list(found)
+
+    assert kept(0.1) == PRODUCTS
+    assert kept(0.0) == PRODUCTS + ATTENTION
 
 
 def test_a_choice_of_blocks_is_recomputed_and_spread_over_the_depth():

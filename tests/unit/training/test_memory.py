@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
+import torch
 from torch.profiler import ProfilerActivity, profile
 
 from tiny import random_pairs, tiny_config, tiny_tokenizer
 from vlm3d_ct.config import Config, config_from_mapping
+from vlm3d_ct.errors import ConfigError
 from vlm3d_ct.models import build
-from vlm3d_ct.training.memory import STATIC_BYTES, activation_bytes, out_of_memory, what_fits
+from vlm3d_ct.training.memory import STATIC_BYTES, activation_bytes, explain_out_of_memory, out_of_memory, what_fits
 from vlm3d_ct.training.step import embed
 
 BIOBERT = json.dumps({"hidden_size": 768, "num_hidden_layers": 12, "intermediate_size": 3072})
@@ -60,7 +63,8 @@ def test_what_fits_keeps_the_pairs_of_a_step_and_takes_what_there_is():
     (settings, taken), *more = what_fits(config, BIOBERT, 200_000_000, 16 * GIGABYTE)
     assert not more
     assert settings == "training.batch_size=4 training.accumulation_steps=4"
-    assert taken == STATIC_BYTES * 200_000_000 + 4 * one < 16 * GIGABYTE
+    inputs = 16 * 5 * 64 * 512 * 512  # of all micro-batches: fp32 intensities and labels
+    assert taken == STATIC_BYTES * 200_000_000 + inputs + 4 * one < 16 * GIGABYTE
 
 
 def test_the_message_names_the_batch_the_memory_and_what_would_fit():
@@ -68,14 +72,52 @@ def test_the_message_names_the_batch_the_memory_and_what_would_fit():
     assert said.startswith("training.batch_size = 8: a step found no more memory on a GPU of 16 GB")
     assert "--set training.batch_size=4 --set training.accumulation_steps=4" in said
     small = out_of_memory(Config(), BIOBERT, 200_000_000, 2 * GIGABYTE)
-    assert "Not even one pair at a time fits" in small
+    assert "By estimate nothing fits" in small
+
+
+def offered(capacity: int, **training: Any) -> list[str]:
+    config = config_from_mapping({"training": training}, source="test")
+    return [said for said, _ in what_fits(config, BIOBERT, 200_000_000, capacity)]
 
 
 def test_recomputing_and_splitting_are_offered_side_by_side():
-    config = config_from_mapping({"training": {"gradient_checkpointing": False}}, source="test")
-    settings = [said for said, _ in what_fits(config, BIOBERT, 200_000_000, 50 * GIGABYTE)]
-    assert settings == [
+    assert offered(52 * GIGABYTE, gradient_checkpointing=False) == [
         "training.batch_size=4 training.accumulation_steps=4",
         "training.gradient_checkpointing=cheap",
         "training.gradient_checkpointing=true",
     ]
+
+
+def test_what_has_just_failed_is_not_offered_again():
+    assert offered(1000 * GIGABYTE, gradient_checkpointing=False, checkpointed_blocks=6)[:1] == [
+        "training.batch_size=4 training.accumulation_steps=4"
+    ]
+    assert offered(1000 * GIGABYTE, checkpointed_blocks=6)[0] == (
+        "training.gradient_checkpointing=true training.checkpointed_blocks=null"
+    )
+
+
+def test_naive_accumulation_is_not_split_for_its_negatives_would_change():
+    assert offered(16 * GIGABYTE, accumulation="naive") == []
+
+
+def test_dropped_patches_need_no_memory():
+    whole, half = (
+        activation_bytes(config_from_mapping({"model": {"patch_dropout": share}}, source="test"), json.loads(BIOBERT))
+        for share in (0, 0.5)
+    )
+    assert half < 0.7 * whole
+
+
+def test_an_error_of_the_device_becomes_one_of_the_configuration():
+    with (
+        pytest.raises(ConfigError, match=r"training\.batch_size = 8: a step found no more memory"),
+        explain_out_of_memory(Config(), BIOBERT, 200_000_000, torch.device("cpu")),
+    ):
+        raise torch.OutOfMemoryError
+
+
+def test_what_other_processes_hold_is_said_and_left_to_them():
+    said = out_of_memory(Config(), BIOBERT, 200_000_000, 80 * GIGABYTE, 70 * GIGABYTE)
+    assert "of which other processes hold 70 GB" in said
+    assert "--set training.batch_size=2 --set training.accumulation_steps=8" in said
