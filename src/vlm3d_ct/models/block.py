@@ -22,6 +22,9 @@ Axis = Literal["slab", "z", "all", "all by distance"]
 """What a patch attends to beside the memory: its slab, its column along z, or every patch; along z and in the last kind
 with a learned bias by the distance in slabs."""
 
+TOKENS_AT_A_TIME = 2048
+"""Behind the attention, where a CPU computes no gradient: what passes between the linear maps stays in its cache."""
+
 
 class Block(nn.Module):
     """Attention (along one `Axis`) and a GELU feed-forward net, each behind a norm and added to its input.
@@ -91,6 +94,12 @@ class Block(nn.Module):
         return q, k, v
 
     def _finish(self, tokens: Float[Tensor, "b k d"], mixed: Float[Tensor, "b k d"]) -> Float[Tensor, "b k d"]:
+        if self.training or torch.is_grad_enabled() or tokens.is_cuda or tokens.shape[1] <= TOKENS_AT_A_TIME:
+            return self._feed_forward(tokens, mixed)
+        parts = zip(tokens.split(TOKENS_AT_A_TIME, 1), mixed.split(TOKENS_AT_A_TIME, 1), strict=True)
+        return torch.cat([self._feed_forward(some, mixed_some) for some, mixed_some in parts], dim=1)
+
+    def _feed_forward(self, tokens: Float[Tensor, "b k d"], mixed: Float[Tensor, "b k d"]) -> Float[Tensor, "b k d"]:
         tokens = tokens + self._drop(self.attention_out(mixed))
         hidden = self._drop(F.gelu(self.mlp_in(self.mlp_norm(tokens))))
         return tokens + self._drop(self.mlp_out(hidden))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tiny import NO_DROPOUT, random_pairs, tiny_config
 from vlm3d_ct.config import Config
-from vlm3d_ct.models import VisionEncoder, build_vision_encoder
+from vlm3d_ct.models import VisionEncoder, block, build_vision_encoder
 from vlm3d_ct.models.encoder import ATTENTION, PRODUCTS
 from vlm3d_ct.models.patches import Grid, pool_occupancy
 
@@ -266,3 +266,14 @@ def test_the_weights_of_one_kind_of_attention_fit_another():
         outputs.append(encoder(volume, mask).global_features)
     torch.testing.assert_close(outputs[1], outputs[2])  # a fresh bias is 0
     assert not torch.allclose(outputs[0], outputs[1])
+
+
+@pytest.mark.parametrize("at_a_time", [1, 5, 31])
+def test_tokens_in_parts_are_tokens_at_once(at_a_time: int, monkeypatch: pytest.MonkeyPatch):
+    encoder, (volume, mask) = tiny_encoder(), volume_and_mask()
+    at_once = encoder(volume, mask)  # a gradient could be wanted
+    monkeypatch.setattr(block, "TOKENS_AT_A_TIME", at_a_time)
+    with torch.no_grad():
+        in_parts = encoder(volume, mask)
+    for name in OUTPUTS:
+        torch.testing.assert_close(in_parts[name], at_once[name].detach(), rtol=1e-4, atol=1e-5)
