@@ -35,6 +35,7 @@ TINY = (
     "model.embed_dim=32",
     "model.depth=4",
     "model.patch_size=[4,8,8]",
+    "model.sub_patch_size=null",
     "text.max_len=96",
 )
 

@@ -12,7 +12,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from vlm3d_ct.config import Config, config_from_mapping
+from vlm3d_ct.config import Config, config_from_mapping, load_config
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))  # where Python puts it when a script is run
@@ -123,6 +123,10 @@ def test_the_reference_page_is_filled_between_its_markers_with_means_by_epoch(
 @pytest.fixture(scope="module")
 def trainer_overhead() -> ModuleType:
     return load_script("trainer_overhead")
+
+
+def test_the_overhead_is_measured_of_valid_configurations(trainer_overhead: ModuleType):
+    assert load_config(trainer_overhead.DEMO, trainer_overhead.TINY).model.depth == 4
 
 
 def test_the_overhead_of_logging_is_measured_against_the_bare_step(trainer_overhead: ModuleType, tiny: Config):
