@@ -1,6 +1,6 @@
 """Time and memory of a training step at the plan's size, for each attention, depth, batch and way to recompute.
 
-    python benchmarks/step_time.py                  # about 20 minutes on 2 cores, some on a GPU
+    python benchmarks/step_time.py                  # about 16 minutes on 2 cores
     python benchmarks/step_time.py --only dense --repetitions 3
 
 Needs no data, no network and no BioBERT (a BERT of its size with random weights stands in). Runs on the GPU where there

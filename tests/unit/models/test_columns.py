@@ -20,7 +20,7 @@ from vlm3d_ct.volumes.preprocess import Prepared
 
 GRID = Grid(2, 4, 4)
 AIR = [0, 1, 2, 3, 4, 7, 8, 12]
-"""Columns of the first case that are black all along z."""
+"""Columns of the first case that are air all along z."""
 
 
 def encoder(*overrides: str) -> VisionEncoder:
