@@ -66,6 +66,7 @@ SCENARIOS = {
     ),
     "a last block along z": Scenario(("model.depth=6", "text.small_depth=2")),
     "bf16": Scenario(("training.precision=bf16",), accumulation=2),
+    "a frozen BERT": Scenario(("text.frozen=true",), accumulation=2),
 }
 
 
@@ -105,7 +106,8 @@ class Run:
         )
         assert self.objective.logit_scale.grad is not None
         self.objective.logit_scale.grad = sum_over_ranks(self.objective.logit_scale.grad) / world_size()
-        gradients = {name: in_full(p.grad).clone() for name, p in self.built.model.named_parameters()}
+        learning = {name: p for name, p in self.built.model.named_parameters() if p.requires_grad}
+        gradients = {name: in_full(p.grad).clone() for name, p in learning.items()}
         parts = {name: float(norm) for name, norm in gradient_norms(parts_of(self.built.model, self.objective)).items()}
         norm, taken = self.update(RATE)
         return {

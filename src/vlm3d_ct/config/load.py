@@ -149,6 +149,7 @@ def _contradictions(config: Config) -> Iterator[str]:
                 f"objective.{name} = {weight}: cannot be combined with text.attention = text, where every sentence "
                 "knows the rest of its report; use text.attention=sentence text.pooling=mean."
             )
+    yield from _contradictions_of_frozen_text(config)
     if config.text.source == "small" and config.text.small_width % config.text.small_heads:
         yield f"text.small_heads = {config.text.small_heads}: must divide text.small_width = {config.text.small_width}."
     if training.strategy == "fsdp" and training.precision == "fp16":
@@ -163,3 +164,19 @@ def _contradictions(config: Config) -> Iterator[str]:
         )
     if training.min_lr > training.lr:
         yield f"training.min_lr = {training.min_lr}: must not exceed training.lr = {training.lr}."
+
+
+def _contradictions_of_frozen_text(config: Config) -> Iterator[str]:
+    text = config.text
+    if text.frozen and text.gradient_checkpointing:
+        yield "text.gradient_checkpointing = true: a frozen BERT (text.frozen) keeps nothing to recompute; leave it out."
+    if text.cache_dir is not None and not text.frozen:
+        yield (
+            f"text.cache_dir = {text.cache_dir}: what a BERT that learns makes of a text changes with every step; set "
+            "text.frozen=true, or leave it out."
+        )
+    if text.cache_dir is not None and config.training.strategy == "fsdp":
+        yield (
+            f"text.cache_dir = {text.cache_dir}: cannot be combined with training.strategy = fsdp, where all ranks read "
+            "together or not at all; use ddp, or leave it out."
+        )

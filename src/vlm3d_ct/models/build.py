@@ -89,5 +89,5 @@ def rebuild(config: Config, bert_json: str) -> VisionLanguageModel:
 
 def _dual(config: Config, bert: BertModel) -> VisionLanguageModel:
     text, width = config.text, config.model.embed_dim
-    text_encoder = TextEncoder(bert, width, text.pooling, text.attention, text.gradient_checkpointing)
+    text_encoder = TextEncoder(bert, width, text.pooling, text.attention, text.gradient_checkpointing, text.frozen)
     return VisionLanguageModel(build_vision_encoder(config), text_encoder)

@@ -65,8 +65,9 @@ def step_flops(
     """Of a training step over ``pairs`` on all ranks together.
 
     A forward pass counts once and its backward pass twice; activation checkpointing makes one more forward pass of
-    its blocks, and exact accumulation of everything, which it embeds without a graph first. The opposites of a text's
-    sentences are taken for another text as long.
+    its blocks, and exact accumulation of everything, which it embeds without a graph first. A frozen BERT has no
+    backward pass; that its readings may be kept is not counted. The opposites of a text's sentences are taken for
+    another text as long.
 
     Args:
         config: of the stage.
@@ -82,6 +83,7 @@ def step_flops(
     recomputed = len(recomputed_blocks(config)) / config.model.depth * (training.gradient_checkpointing is True)
     share = 1 - config.model.patch_dropout if read is None else read
     vision = round(vision_flops(config.model, size, share) * (passes + recomputed))
-    text = text_flops(config, json.loads(bert_json), tokens) * (passes + config.text.gradient_checkpointing)
+    of_text = passes - 2 if config.text.frozen else passes + config.text.gradient_checkpointing
+    text = text_flops(config, json.loads(bert_json), tokens) * of_text
     texts = 2 if config.objective.opposites else 1
     return pairs * (vision + texts * text)

@@ -14,6 +14,7 @@ from vlm3d_ct.config import TextConfig
 from vlm3d_ct.errors import ConfigError
 from vlm3d_ct.log import warn
 from vlm3d_ct.models.projection import NormalizedLinear
+from vlm3d_ct.models.readings import Readings
 from vlm3d_ct.models.sentence_rows import sentence_rows
 
 if TYPE_CHECKING:
@@ -31,6 +32,10 @@ class TextEncoder(nn.Module):
         attention: ``text``, a token sees the whole text; ``sentence``, it sees its sentence only and counts its place
             from the sentence's start, all of one token type, so that a sentence is read alike wherever it stands.
         gradient_checkpointing: recompute the BERT's layers in the backward pass.
+        frozen: the BERT keeps its weights and stays in evaluation mode; the projections learn.
+
+    Attributes:
+        readings: where a frozen BERT's readings of training texts are kept; None: nowhere.
     """
 
     def __init__(
@@ -40,19 +45,29 @@ class TextEncoder(nn.Module):
         pooling: Literal["cls", "mean"] = "cls",
         attention: Literal["text", "sentence"] = "text",
         gradient_checkpointing: bool = False,
+        frozen: bool = False,
     ):
         super().__init__()
-        self.bert, self.pooling, self.attention = bert, pooling, attention
+        self.bert, self.pooling, self.attention, self.frozen = bert, pooling, attention, frozen
+        self.readings: Readings | None = None
         if pooling == "mean":
             bert.pooler = None  # a parameter that takes no part would stop distributed training
         if gradient_checkpointing:
             bert.activation_checkpointing_enable({"use_reentrant": False})
+        bert.requires_grad_(not frozen)
         width = int(bert.config.hidden_size)
         self.projection = NormalizedLinear(width, embed_dim)
         self.region_projection = NormalizedLinear(width, embed_dim)
         for projection in (self.projection, self.region_projection):
             nn.init.xavier_uniform_(projection.weight)
             nn.init.zeros_(projection.bias)
+
+    def train(self, mode: bool = True) -> TextEncoder:
+        """A frozen BERT stays in evaluation mode."""
+        super().train(mode)
+        if self.frozen:
+            self.bert.eval()
+        return self
 
     def forward(
         self,
@@ -65,7 +80,7 @@ class TextEncoder(nn.Module):
 
         Args:
             input_ids: the tokens.
-            attention_mask: 1 for tokens, 0 for what fills up.
+            attention_mask: 1 for tokens, 0 for what fills up after them.
             token_type_ids: 0 and 1 for the two parts of a pair.
             token_steps: the sentence of each token, from 1; 0 for what belongs to none (special tokens, a question),
                 which is not read unless a text has nothing else. Only ``sentence`` attention needs it.
@@ -73,9 +88,25 @@ class TextEncoder(nn.Module):
         Raises:
             ValueError: ``sentence`` attention without ``token_steps``.
         """
+        if self.attention == "sentence" and token_steps is None:
+            raise ValueError("text.attention = sentence: token_steps must say which sentence each token is of.")
+        texts = (input_ids, attention_mask, token_type_ids, token_steps)
+        if not self.frozen:
+            return self._read(*texts)
+        with torch.no_grad():
+            if self.readings is not None and self.training:
+                return self.readings.read(self._read, *texts)
+            return self._read(*texts)
+
+    def _read(
+        self,
+        input_ids: Integer[Tensor, "b t"],
+        attention_mask: Integer[Tensor, "b t"],
+        token_type_ids: Integer[Tensor, "b t"] | None,
+        token_steps: Integer[Tensor, "b t"] | None,
+    ) -> Any:
         if self.attention == "sentence":
-            if token_steps is None:
-                raise ValueError("text.attention = sentence: token_steps must say which sentence each token is of.")
+            assert token_steps is not None
             return self._read_sentences(input_ids, attention_mask, token_steps)
         read = self.bert(input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
         if self.pooling == "mean":

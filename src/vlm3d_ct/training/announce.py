@@ -18,6 +18,7 @@ from vlm3d_ct.models.flops import step_flops
 
 BYTES_PER_PARAMETER = 12
 """In a checkpoint: the weight and AdamW's two moments, in fp32."""
+BYTES_PER_FROZEN_PARAMETER = 4
 
 
 def announce(
@@ -51,6 +52,8 @@ def announce(
     listed = ", ".join(
         f"{name.replace('_', ' ')} {count / 1e6:.2f} M" for name, count in counts.items() if name != "temperature"
     )
+    frozen = sum(p.numel() for p in built.model.parameters() if not p.requires_grad)
+    listed += f", frozen {frozen / 1e6:.2f} M" if frozen else ""
     shared = f"; {training.strategy} over {ranks} ranks" if ranks > 1 else ""
     say(f"parameters: {listed}, and the temperature; precision {training.precision}; device {device}{shared}")
     pairs = training.batch_size * training.accumulation_steps * ranks
@@ -62,7 +65,8 @@ def announce(
     total = steps_per_epoch * training.num_epochs
     say(f"{steps_per_epoch} steps per epoch x {training.num_epochs} epochs = {total} steps")
     say(_cost(config, built, pairs, slices_only="volume" not in kinds))
-    _say_disk(config, sum(counts.values()), output_dir)
+    one = BYTES_PER_PARAMETER * sum(counts.values()) + BYTES_PER_FROZEN_PARAMETER * frozen
+    _say_disk(config, one, output_dir)
 
 
 def _cost(config: Config, built: Built, pairs: int, slices_only: bool) -> str:
@@ -73,9 +77,8 @@ def _cost(config: Config, built: Built, pairs: int, slices_only: bool) -> str:
     return f"a step of {what} of {'x'.join(map(str, size))} with texts of {config.text.max_len} tokens: about {amount}"
 
 
-def _say_disk(config: Config, num_parameters: int, output_dir: Path) -> None:
+def _say_disk(config: Config, one: int, output_dir: Path) -> None:
     """At most the best and the last stay, and one more while it is written; `Saver.rehearse` warns of too little."""
-    one = BYTES_PER_PARAMETER * num_parameters
     most = config.training.keep_best + config.training.keep_last + 1
     folder = next(parent for parent in (output_dir, *output_dir.absolute().parents) if parent.is_dir())
     free = shutil.disk_usage(folder).free

@@ -24,7 +24,7 @@ REGION_PATH = (
 def parts_of(model: VisionLanguageModel, objective: nn.Module) -> dict[str, list[nn.Parameter]]:
     """All trained parameters: of each encoder without the region path, of the region path, of the temperature."""
     parts: dict[str, list[nn.Parameter]] = {"vision_encoder": [], "text_encoder": [], "region_path": []}
-    for name, parameter in model.named_parameters():
+    for name, parameter in ((n, p) for n, p in model.named_parameters() if p.requires_grad):
         parts["region_path" if name.startswith(REGION_PATH) else name.partition(".")[0]].append(parameter)
     return {**parts, "temperature": list(objective.parameters())}
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from math import prod
 from typing import Any
 
 import torch
+from torch import nn
 
 from vlm3d_ct.config import Config, config_from_mapping, config_to_mapping
 from vlm3d_ct.errors import ConfigError
@@ -17,6 +18,8 @@ from vlm3d_ct.models.build import recomputed_blocks
 
 STATIC_BYTES = 18
 """Of a parameter: weight, gradient and AdamW's two moments in fp32, and autocast's copy in half precision."""
+FROZEN_BYTES = 6
+"""Of one that does not learn: the weight and that copy."""
 KINDS = ("false", "cheap", "true")
 """Of recomputation, each taking less memory than the one before."""
 USABLE = 0.92
@@ -53,14 +56,19 @@ def activation_bytes(config: Config, bert: Mapping[str, Any]) -> int:
     layer = _whole_block(int(bert["intermediate_size"]) / width, half, dropout=True)
     kept = layers * (4 if config.text.gradient_checkpointing else layer) + layer
     texts = 2 if config.objective.opposites else 1
-    return round(vision + texts * config.text.max_len * width * kept)
+    return round(vision + texts * config.text.max_len * width * (4 if config.text.frozen else kept))
+
+
+def static_bytes(parameters: Iterable[nn.Parameter]) -> int:
+    """What parameters take of the memory throughout, by estimate."""
+    return sum(p.numel() * (STATIC_BYTES if p.requires_grad else FROZEN_BYTES) for p in parameters)
 
 
 def _whole_block(mlp_ratio: float, half: int, *, dropout: bool) -> float:
     return 8 + half * (28 + 4 * mlp_ratio) + (2 + mlp_ratio if dropout else 0)
 
 
-def what_fits(config: Config, bert_json: str, num_parameters: int, capacity_bytes: int) -> list[tuple[str, int]]:
+def what_fits(config: Config, bert_json: str, held_bytes: int, capacity_bytes: int) -> list[tuple[str, int]]:
     """Settings with which a step with as many pairs fits, by estimate, and the bytes that it then takes.
 
     For each way to recompute that takes less memory, and the present one, the largest micro-batch that fits. A step
@@ -78,7 +86,7 @@ def what_fits(config: Config, bert_json: str, num_parameters: int, capacity_byte
         now = config_from_mapping(config_to_mapping(config), source="this run", overrides=changes)
         same = kind == present and len(recomputed_blocks(now)) == len(recomputed_blocks(config))
         for size in sizes if training.accumulation == "exact" else sizes[:1]:
-            taken = STATIC_BYTES * num_parameters + inputs + size * activation_bytes(now, bert)
+            taken = held_bytes + inputs + size * activation_bytes(now, bert)
             if taken <= USABLE * capacity_bytes and not (same and size == training.batch_size):
                 smaller = [f"training.batch_size={size}", f"training.accumulation_steps={pairs // size}"]
                 parts = [*(() if same else said), *(smaller if size != training.batch_size else ())]
@@ -88,13 +96,13 @@ def what_fits(config: Config, bert_json: str, num_parameters: int, capacity_byte
 
 
 @contextmanager
-def explain_out_of_memory(config: Config, bert_json: str, num_parameters: int, device: torch.device) -> Iterator[None]:
+def explain_out_of_memory(config: Config, bert_json: str, held_bytes: int, device: torch.device) -> Iterator[None]:
     """Name settings that fit where a step finds no more memory on the device.
 
     Args:
         config: of the stage.
         bert_json: the text encoder's configuration.
-        num_parameters: that this rank holds.
+        held_bytes: what this rank's parameters take, see `static_bytes`.
         device: of this rank.
 
     Raises:
@@ -105,15 +113,15 @@ def explain_out_of_memory(config: Config, bert_json: str, num_parameters: int, d
     except torch.OutOfMemoryError:
         free, capacity = torch.cuda.mem_get_info(device) if device.type == "cuda" else (0, 0)
         others = max(0, capacity - free - torch.cuda.memory_reserved(device)) if device.type == "cuda" else 0
-        raise ConfigError(out_of_memory(config, bert_json, num_parameters, capacity, others)) from None
+        raise ConfigError(out_of_memory(config, bert_json, held_bytes, capacity, others)) from None
 
 
 def out_of_memory(
-    config: Config, bert_json: str, num_parameters: int, capacity_bytes: int, others_bytes: int = 0
+    config: Config, bert_json: str, held_bytes: int, capacity_bytes: int, others_bytes: int = 0
 ) -> str:
     """What to say of it; of the capacity, other processes hold ``others_bytes``."""
     training = config.training
-    fits = what_fits(config, bert_json, num_parameters, capacity_bytes - others_bytes)
+    fits = what_fits(config, bert_json, held_bytes, capacity_bytes - others_bytes)
     listed = "; ".join(f"--set {' --set '.join(s.split())} (about {format_bytes(taken)})" for s, taken in fits)
     advice = (
         f"By estimate these fit, with as many pairs per step: {listed}. With one of them the same command goes on from "

@@ -83,7 +83,7 @@ def build_optimizer(modules: Iterable[nn.Module], config: TrainingConfig) -> tor
 def _block_matrices(module: nn.Module) -> list[nn.Parameter]:
     """Weights of the linear layers within the encoders' blocks: not embeddings, heads or projections."""
     stacks = [stack for stack in module.modules() if isinstance(stack, nn.ModuleList)]
-    named = [pair for stack in stacks for pair in stack.named_parameters()]
+    named = [pair for stack in stacks for pair in stack.named_parameters() if pair[1].requires_grad]
     return [parameter for name, parameter in named if parameter.ndim == 2 and name.endswith(".weight")]
 
 

@@ -33,6 +33,7 @@ HARMLESS = {
     "training.gradient_checkpointing",
     "training.checkpointed_blocks",
     "training.strategy",
+    "text.cache_gb",
     "text.gradient_checkpointing",
     "text.name_or_path",
     "text.revision",

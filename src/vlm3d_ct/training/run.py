@@ -16,8 +16,9 @@ from vlm3d_ct.data.dataset import CaseDataset, open_cache
 from vlm3d_ct.distributed import leaving_together, pick_device, process_group, rank, world_size
 from vlm3d_ct.errors import ConfigError, Stopped
 from vlm3d_ct.inference import load_weights, read_text_side
-from vlm3d_ct.log import say
+from vlm3d_ct.log import format_bytes, say
 from vlm3d_ct.models import Built, build, rebuild
+from vlm3d_ct.models.readings import Readings, kept_bytes
 from vlm3d_ct.seeding import derive_seed
 from vlm3d_ct.text.regions import load_region_table
 from vlm3d_ct.text.tokenize import ReportTokenizer, train_small_tokenizer
@@ -84,6 +85,7 @@ def _train(
     _check_precision(config, device)
     if built is None:
         built = _build(config, cohort, start)
+    built.model.text_encoder.readings = _readings(config, built)
     trainer = _trainer(config, built, cohort, start, output_dir, device, make_validate)
     if start.continues and start.content is not None:
         with leaving_together():
@@ -124,11 +126,27 @@ def _check_precision(config: Config, device: torch.device) -> None:
         raise ConfigError(f"training.precision = bf16: {torch.cuda.get_device_name(device)} has no bf16; use --fp16.")
 
 
+def _readings(config: Config, built: Built) -> Readings | None:
+    """Where what a frozen BERT reads is kept; the ranks share what the folder may still take."""
+    text = config.text
+    if text.cache_dir is None:
+        return None
+    root = Path(text.cache_dir)
+    kind = f"{text.attention}-{text.pooling}-{config.training.precision}"
+    with leaving_together():
+        count, taken = kept_bytes(root)
+        left = max(0, round(text.cache_gb * 1e9) - taken) // world_size()
+        readings = Readings(root, built.model.text_encoder.bert, kind, left)
+    say(f"readings of texts are kept in {root}: {count} there, {format_bytes(taken)} of {text.cache_gb:g} GB")
+    return readings
+
+
 def _build(config: Config, cohort: Cohort, start: Start) -> Built:
     torch.manual_seed(derive_seed(config.seed, "weights"))
     if start.content is None:
         tokenizer_json = None
         if config.text.source == "small":
+            _check_can_read(config)
             texts = [text for case in cohort.training for r in case.reports for text in (r.question, r.answer)]
             tokenizer_json = train_small_tokenizer(texts, config.text.small_vocabulary)
         return build(config, tokenizer_json)
@@ -137,6 +155,14 @@ def _build(config: Config, cohort: Cohort, start: Start) -> Built:
     model = rebuild(config, bert_json)  # from this stage's settings: another model in the checkpoint is noticed
     load_weights(model, start.content["model"], start.source)
     return Built(model, tokenizer_json, bert_json)
+
+
+def _check_can_read(config: Config) -> None:
+    if config.text.frozen:
+        raise ConfigError(
+            "text.frozen = true: a BERT made on the spot (text.source = small) has read nothing yet, and frozen it never "
+            "would. Start from a checkpoint with --resume, or take one that has (text.source=pretrained)."
+        )
 
 
 def _trainer(

@@ -23,7 +23,7 @@ from vlm3d_ct.objectives import ContrastiveObjective
 from vlm3d_ct.seeding import derive_seed
 from vlm3d_ct.training.account import Account
 from vlm3d_ct.training.keeper import Keeper
-from vlm3d_ct.training.memory import explain_out_of_memory
+from vlm3d_ct.training.memory import explain_out_of_memory, static_bytes
 from vlm3d_ct.training.nonfinite import explain_skip, too_many_skips
 from vlm3d_ct.training.optimizer import build_optimizer
 from vlm3d_ct.training.recorder import Recorder
@@ -99,7 +99,7 @@ class Trainer:
             explain_out_of_memory,
             config,
             built.bert_json,
-            sum(p.numel() for p in built.model.parameters()) // (world_size() if sharded else 1),
+            static_bytes(built.model.parameters()) // (world_size() if sharded else 1),
             device,
         )
 

@@ -62,6 +62,15 @@ def test_the_defaults_are_the_plans_recipe():
             {"training": {"strategy": "fsdp", "precision": "bf16", "optimizer": "muon"}},
             "mine.yaml: training.strategy = fsdp: cannot be combined with training.optimizer = muon",
         ),
+        (
+            {"text": {"frozen": True, "gradient_checkpointing": True}},
+            "mine.yaml: text.gradient_checkpointing = true: a frozen BERT (text.frozen) keeps nothing to recompute",
+        ),
+        ({"text": {"cache_dir": "kept"}}, "mine.yaml: text.cache_dir = kept: what a BERT that learns makes of a text"),
+        (
+            {"text": {"frozen": True, "cache_dir": "kept"}, "training": {"strategy": "fsdp", "precision": "bf16"}},
+            "mine.yaml: text.cache_dir = kept: cannot be combined with training.strategy = fsdp",
+        ),
         ({"trainin": {}}, "mine.yaml: trainin: unknown setting; did you mean 'training'?"),
         ({"training": {"learning_rate": 1}}, "mine.yaml: training.learning_rate: unknown setting;"),
         ({"model": {"num_head": 4}}, "mine.yaml: model.num_head: unknown setting; did you mean 'num_heads'?"),

@@ -13,11 +13,13 @@ from tiny import random_pairs, tiny_config, tiny_tokenizer
 from vlm3d_ct.config import Config, config_from_mapping
 from vlm3d_ct.errors import ConfigError
 from vlm3d_ct.models import build
-from vlm3d_ct.training.memory import STATIC_BYTES, activation_bytes, explain_out_of_memory, out_of_memory, what_fits
+from vlm3d_ct.training.memory import activation_bytes, explain_out_of_memory, out_of_memory, static_bytes, what_fits
 from vlm3d_ct.training.step import embed
 
 BIOBERT = json.dumps({"hidden_size": 768, "num_hidden_layers": 12, "intermediate_size": 3072})
 GIGABYTE = 10**9
+HELD = 18 * 200_000_000
+"""Of as many parameters that learn."""
 
 
 def kept_bytes(config: Config, pairs: int) -> int:
@@ -60,24 +62,24 @@ def test_recomputing_takes_less_and_some_lies_between():
 def test_what_fits_keeps_the_pairs_of_a_step_and_takes_what_there_is():
     config = Config()  # 8 pairs twice, everything recomputed
     one = activation_bytes(config, json.loads(BIOBERT))
-    (settings, taken), *more = what_fits(config, BIOBERT, 200_000_000, 16 * GIGABYTE)
+    (settings, taken), *more = what_fits(config, BIOBERT, HELD, 16 * GIGABYTE)
     assert not more
     assert settings == "training.batch_size=4 training.accumulation_steps=4"
     inputs = 16 * 5 * 64 * 512 * 512  # of all micro-batches: fp32 intensities and labels
-    assert taken == STATIC_BYTES * 200_000_000 + inputs + 4 * one < 16 * GIGABYTE
+    assert taken == HELD + inputs + 4 * one < 16 * GIGABYTE
 
 
 def test_the_message_names_the_batch_the_memory_and_what_would_fit():
-    said = out_of_memory(Config(), BIOBERT, 200_000_000, 16 * GIGABYTE)
+    said = out_of_memory(Config(), BIOBERT, HELD, 16 * GIGABYTE)
     assert said.startswith("training.batch_size = 8: a step found no more memory on a GPU of 16 GB")
     assert "--set training.batch_size=4 --set training.accumulation_steps=4" in said
-    small = out_of_memory(Config(), BIOBERT, 200_000_000, 2 * GIGABYTE)
+    small = out_of_memory(Config(), BIOBERT, HELD, 2 * GIGABYTE)
     assert "By estimate nothing fits" in small
 
 
 def offered(capacity: int, **training: Any) -> list[str]:
     config = config_from_mapping({"training": training}, source="test")
-    return [said for said, _ in what_fits(config, BIOBERT, 200_000_000, capacity)]
+    return [said for said, _ in what_fits(config, BIOBERT, HELD, capacity)]
 
 
 def test_recomputing_and_splitting_are_offered_side_by_side():
@@ -109,15 +111,26 @@ def test_dropped_patches_need_no_memory():
     assert half < 0.7 * whole
 
 
+def test_a_frozen_bert_takes_its_weights_and_little_more():
+    learning, frozen = (build(tiny_config(f"text.frozen={on}"), tiny_tokenizer()).model for on in (False, True))
+    of_bert = sum(p.numel() for p in learning.text_encoder.bert.parameters())
+    assert static_bytes(learning.parameters()) - static_bytes(frozen.parameters()) == (18 - 6) * of_bert
+    whole, less = (
+        activation_bytes(config_from_mapping({"text": {"frozen": on}}, source="test"), json.loads(BIOBERT))
+        for on in (False, True)
+    )
+    assert whole - less > 12 * 512 * 768 * 50  # some dozens of bytes a token, a feature and a layer
+
+
 def test_an_error_of_the_device_becomes_one_of_the_configuration():
     with (
         pytest.raises(ConfigError, match=r"training\.batch_size = 8: a step found no more memory"),
-        explain_out_of_memory(Config(), BIOBERT, 200_000_000, torch.device("cpu")),
+        explain_out_of_memory(Config(), BIOBERT, HELD, torch.device("cpu")),
     ):
         raise torch.OutOfMemoryError
 
 
 def test_what_other_processes_hold_is_said_and_left_to_them():
-    said = out_of_memory(Config(), BIOBERT, 200_000_000, 80 * GIGABYTE, 70 * GIGABYTE)
+    said = out_of_memory(Config(), BIOBERT, HELD, 80 * GIGABYTE, 70 * GIGABYTE)
     assert "of which other processes hold 70 GB" in said
     assert "--set training.batch_size=2 --set training.accumulation_steps=8" in said

@@ -59,6 +59,16 @@ def test_muon_moves_the_matrices_of_the_blocks_and_adamw_all_else():
     assert {group["weight_decay"] for group in others} == {0.0, MUON.training.weight_decay}
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_what_is_frozen_is_not_moved(optimizer: str):
+    config = tiny_config(f"training.optimizer={optimizer}", "text.frozen=true")
+    model = tiny_model(config)
+    frozen = {id(parameter) for parameter in model.text_encoder.bert.parameters()}
+    groups = build_optimizer((model, ContrastiveObjective(config.objective)), config.training).param_groups
+    moved = {id(parameter) for group in groups for parameter in group["params"]}
+    assert {id(parameter) for parameter in model.parameters()} - moved == frozen
+
+
 def test_a_muon_step_is_nearly_orthogonal_and_as_large_as_an_adamw_step():
     config = tiny_config("training.optimizer=muon", "training.weight_decay=0").training
     module = Layers()

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import BertModel
 
 from tiny import tiny_config
 from vlm3d_ct.checkpoint import load_checkpoint
@@ -255,3 +256,32 @@ def test_a_pretrained_bert_trains_with_its_dropout_from_the_first_step(
         return validate
 
     train(config, tmp_path / "out", None, make_validate)
+
+
+def test_readings_of_a_frozen_bert_are_found_by_the_next_run_and_change_nothing(
+    phantom_data: tuple[str, ...], bert_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    frozen = ("training.num_epochs=2", "text.source=pretrained", f"text.name_or_path={bert_folder}", "text.frozen=true")
+    config = config_of(phantom_data, *frozen, f"text.cache_dir={tmp_path / 'readings'}")
+    before = BertModel.from_pretrained(bert_folder).state_dict()
+    models = []
+    for name in ("one", "two"):
+        train(config, tmp_path / name, None, Scores(0.5))
+        models.append(load_checkpoint(tmp_path / name / "checkpoint_last.pth")["model"])
+    said = capsys.readouterr().out
+    counts = re.findall(r"readings of texts are kept in .*: (\d+) there, .* of 50 GB", said)
+    kept = len(list((tmp_path / "readings").rglob("*.reading")))
+    assert [int(count) for count in counts] == [0, kept]
+    assert kept > 21
+    assert models[0].keys() == models[1].keys()
+    for name, weight in models[0].items():
+        assert torch.equal(weight, models[1][name]), name
+    for name, weight in before.items():
+        assert torch.equal(models[0][f"text_encoder.bert.{name}"], weight)
+    assert f", frozen {sum(w.numel() for w in before.values()) / 1e6:.2f} M, and the temperature" in said
+
+
+def test_a_bert_that_has_read_nothing_cannot_be_frozen(phantom_data: tuple[str, ...], tmp_path: Path):
+    with pytest.raises(ConfigError, match=r"text\.frozen = true: a BERT made on the spot"):
+        train(config_of(phantom_data, "text.frozen=true"), tmp_path / "run", None, Scores())
+    assert list(tmp_path.iterdir()) == []
