@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +25,7 @@ from speed.clock import matrix_peak
 from speed.measure import DTYPES, Row, measure_apart
 from speed.page import render
 from speed.parts import Part, profile_parts
+from speed.texts import text_seconds
 
 from vlm3d_ct.config import Config, config_from_mapping, config_to_mapping
 
@@ -68,21 +69,31 @@ def main(arguments: Sequence[str]) -> None:
             row = rows[-1]
             said = f"{sum(row.seconds):.3g} s, {row.gib:.2f} GiB" if row.seconds else "did not fit"
             print(f"{case.name}: {said}", flush=True)
-            write(rows, [], base, parsed, peak)
+            write(rows, [], {}, base, parsed, peak)
     parts: list[Part] = []
+    texts: dict[str, float] = {}
     if not parsed.no_parts:
         dropout = NO_DROPOUT if parsed.device == "cpu" else ()
         config = config_from_mapping(config_to_mapping(base), source="the plan", overrides=dropout)
-        parts = profile_parts(config, bert, 1 if parsed.device == "cpu" else 8, parsed.device, repetitions)
-    print(f"\n{write(rows, parts, base, parsed, peak)}")
+        batch = 1 if parsed.device == "cpu" else 8
+        parts = profile_parts(config, bert, batch, parsed.device, repetitions)
+        texts = text_seconds(config, bert, batch, parsed.device, repetitions)
+    print(f"\n{write(rows, parts, texts, base, parsed, peak)}")
 
 
-def write(rows: Sequence[Row], parts: Sequence[Part], base: Config, parsed: argparse.Namespace, peak: float) -> str:
+def write(
+    rows: Sequence[Row],
+    parts: Sequence[Part],
+    texts: Mapping[str, float],
+    base: Config,
+    parsed: argparse.Namespace,
+    peak: float,
+) -> str:
     """The page and its figures, as far as there are any; returns the page."""
     hardware, day = hardware_name(), datetime.now(UTC)
     about = {"hardware": hardware, "device": parsed.device, "precision": parsed.precision, "peak": peak}
     repetitions = parsed.repetitions or REPETITIONS[parsed.device]
-    text = render(rows, parts, base=base, day=day, repetitions=repetitions, **about)
+    text = render(rows, parts, texts, base=base, day=day, repetitions=repetitions, **about)
     path = result_path(parsed.results, "step_time", hardware, day)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")

@@ -94,6 +94,14 @@ def test_every_part_of_a_step_is_timed_once(tiny: Config, bert_json: str):
     assert sorted(names) == sorted({*SMALL, *ATTENTION, *rest})
 
 
+def test_texts_are_timed_for_each_way_to_read_them(tiny: Config, bert_json: str):
+    from speed.texts import WAYS, text_seconds
+
+    seconds = text_seconds(tiny, bert_json, 2, "cpu", 1)
+    assert tuple(seconds) == WAYS
+    assert all(0 < taken < 60 for taken in seconds.values())
+
+
 def test_the_small_parts_have_their_share_of_all():
     from speed.parts import Part, small_share
 
@@ -112,7 +120,7 @@ def test_the_page_and_its_figures_are_written(step_time: ModuleType, epoch_time:
     ]
     parts = [Part("text", 9.0), Part("losses", 1.0)]
     parsed = step_time.parse(["--results", str(tmp_path), "--device", "cpu"])
-    step_time.write(rows, parts, Config(), parsed, 1e12)
+    step_time.write(rows, parts, {"learns": 2.0, "frozen": 0.5}, Config(), parsed, 1e12)
     (page,) = tmp_path.glob("step_time_*.md")
     text = page.read_text()
     assert "| slice_region | 1 | 100% | 2 s | 6.00 times as fast | 1.00 | 50% | 3.00 GiB |" in text
@@ -120,6 +128,7 @@ def test_the_page_and_its_figures_are_written(step_time: ModuleType, epoch_time:
     assert "| slice_region, 64 slices | 1 | 100% | 1 s | - | 1.00 | 100% | 3.00 GiB |" in text
     assert "32 to 64 slices: 1.00 times the time" in text
     assert "| text | 9 s | 90.0% |" in text
+    assert "| frozen | 0.5 s |" in text
     hardware, measured = epoch_time.read(page.with_suffix(".json"), 1e6)
     assert hardware.endswith(", bf16")
     assert measured["nothing recomputed"] == epoch_time.Measured(1, 4.0, 8.0, 1.0, 4e6)
@@ -133,7 +142,7 @@ def test_what_does_not_fit_is_said_and_the_rest_is_kept(step_time: ModuleType, t
         Row(case, [] if "dense" in case.name or "nothing" in case.name else [2.0] * (1 + 2 * case.trains), 1.0, 1, 1.0)
         for case in cases_for("cuda", "bf16")
     ]
-    text = step_time.write(rows, [], Config(), step_time.parse(["--results", str(tmp_path)]), 1e12)
+    text = step_time.write(rows, [], {}, Config(), step_time.parse(["--results", str(tmp_path)]), 1e12)
     assert "| dense | 1 | did not fit |" in text
     assert "| nothing recomputed | 8 | did not fit |" in text
     assert "| slice_region | 1 | 100% | 2 s | - |" in text

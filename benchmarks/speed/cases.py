@@ -10,6 +10,7 @@ NO_DROPOUT = ("model.dropout=0", "model.attn_dropout=0")
 DEPTHS = (32, 64, 128, 256)
 KEPT = "training.gradient_checkpointing=false"
 CHEAP = "training.gradient_checkpointing=cheap"
+COMPILED = "training.compile=true"
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,8 @@ def _steps_on_cpu() -> list[Case]:
         Case("all but products recomputed", (CHEAP, *NO_DROPOUT), trains=True),
         Case("nothing recomputed", (KEPT, *NO_DROPOUT), trains=True),
         Case("nothing recomputed, air skipped", (KEPT, "model.skip_air=true", *NO_DROPOUT), trains=True),
+        Case("nothing recomputed, compiled", (KEPT, COMPILED, *NO_DROPOUT), trains=True),
+        Case("all recomputed, compiled", (COMPILED, *NO_DROPOUT), trains=True),
         Case("all recomputed, dropout as planned", (), trains=True),
     ]
 
@@ -74,8 +77,10 @@ def _steps_on_gpu() -> list[Case]:
         *(Case(f"cheap, batch {batch}", (CHEAP,), batch, trains=True) for batch in (1, 2, 4, 8, 16)),
         Case("nothing recomputed", (KEPT,), 8, trains=True),
         Case("nothing recomputed, no dropout", (KEPT, *NO_DROPOUT), 8, trains=True),
+        Case("nothing recomputed, compiled", (KEPT, COMPILED), 8, trains=True),
         Case("half of the blocks recomputed", ("training.checkpointed_blocks=6",), 8, trains=True),
         Case("all recomputed", (), 8, trains=True),
+        Case("all recomputed, compiled", (COMPILED,), 8, trains=True),
         Case("cheap, air skipped", (CHEAP, "model.skip_air=true"), 8, trains=True),
         *dropped,
         Case("dense, all recomputed", ("model.attention=dense",), 8, trains=True),

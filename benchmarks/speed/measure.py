@@ -60,7 +60,7 @@ def measure(case: Case, base: Config, bert_json: str, device_name: str, repetiti
         base: the configuration that its settings change.
         bert_json: the text encoder's configuration.
         device_name: ``cpu`` or ``cuda``.
-        repetitions: beside a first one on a GPU, which chooses kernels.
+        repetitions: beside a first one on a GPU, which chooses kernels, and of what is compiled.
 
     Raises:
         torch.OutOfMemoryError: the GPU has too little memory.
@@ -75,7 +75,7 @@ def measure(case: Case, base: Config, bert_json: str, device_name: str, repetiti
         vision = build_vision_encoder(config).to(device).eval()
         parts_of = _forward_part(vision, config, device)
     vision.register_forward_hook(lambda _module, _inputs, out: reads.append(out.read))
-    first = int(device.type == "cuda")
+    first = int(device.type == "cuda" or config.training.compile)
     laps = [
         lap(device, parts_of(made_up_pairs(config, case.batch, device, seed=i))) for i in range(first + repetitions)
     ]

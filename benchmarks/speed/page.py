@@ -27,6 +27,7 @@ FORMULA = (
 def render(
     rows: Sequence[Row],
     parts: Sequence[Part],
+    texts: Mapping[str, float],
     *,
     base: Config,
     hardware: str,
@@ -67,6 +68,7 @@ def render(
         *(_step_row(row, peak) for row in rows if row.case.trains),
         "",
         *_parts(parts),
+        *_texts(texts),
     ]
     return "\n".join(lines)
 
@@ -128,5 +130,20 @@ def _parts(parts: Sequence[Part]) -> list[str]:
         *(f"| {part.name} | {part.seconds:.3g} s | {part.seconds / total:.1%} |" for part in rows),
         "",
         f"{', '.join(SMALL)}: together {small_share(parts):.1%}.",
+        "",
+    ]
+
+
+def _texts(texts: Mapping[str, float]) -> list[str]:
+    if not texts:
+        return []
+    return [
+        "## Texts",
+        "",
+        "The text side by itself, forward and backward.",
+        "",
+        "| the BERT | time |",
+        "|---|---|",
+        *(f"| {way} | {seconds:.3g} s |" for way, seconds in texts.items()),
         "",
     ]

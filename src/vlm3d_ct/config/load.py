@@ -150,6 +150,7 @@ def _contradictions(config: Config) -> Iterator[str]:
                 "knows the rest of its report; use text.attention=sentence text.pooling=mean."
             )
     yield from _contradictions_of_frozen_text(config)
+    yield from _contradictions_of_compiling(config)
     if config.text.source == "small" and config.text.small_width % config.text.small_heads:
         yield f"text.small_heads = {config.text.small_heads}: must divide text.small_width = {config.text.small_width}."
     if training.strategy == "fsdp" and training.precision == "fp16":
@@ -180,3 +181,14 @@ def _contradictions_of_frozen_text(config: Config) -> Iterator[str]:
             f"text.cache_dir = {text.cache_dir}: cannot be combined with training.strategy = fsdp, where all ranks read "
             "together or not at all; use ddp, or leave it out."
         )
+
+
+def _contradictions_of_compiling(config: Config) -> Iterator[str]:
+    training = config.training
+    if training.compile and training.gradient_checkpointing == "cheap":
+        yield (
+            "training.compile = true: cannot be combined with training.gradient_checkpointing = cheap; what compiled "
+            "blocks keep is theirs to decide. Use false, or true."
+        )
+    if training.compile and training.strategy == "fsdp":
+        yield "training.compile = true: cannot be combined with training.strategy = fsdp; use ddp, or leave it out."

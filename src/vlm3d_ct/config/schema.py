@@ -215,6 +215,10 @@ class TrainingConfig:
     nothing."""
     checkpointed_blocks: Positive | None = None
     """Of how many blocks, where not of all: between the memory and the time of none and of all. None: all."""
+    compile: bool = False
+    """Compiles the vision encoder's blocks for training (``torch.compile``): fewer, larger kernels, which decide
+    themselves what to compute again, after some minutes at the start of a run. Needs a C++ compiler on a CPU. A dropout
+    draws other numbers than without."""
     strategy: Literal["ddp", "fsdp"] = "ddp"
     """How ranks share the work: ``ddp``, every one holds all weights and moments; ``fsdp``, each holds a share of them,
     for models too large for one GPU."""

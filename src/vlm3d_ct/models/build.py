@@ -34,8 +34,13 @@ class Built:
 
 def build_vision_encoder(config: Config) -> VisionEncoder:
     """The vision encoder of a configuration with random weights; needs no text weights."""
-    keep_products = config.training.gradient_checkpointing == "cheap"
-    return VisionEncoder(config.model, config.preprocess.size, recomputed_blocks(config), keep_products)
+    return VisionEncoder(
+        config.model,
+        config.preprocess.size,
+        recomputed_blocks(config),
+        keep_products=config.training.gradient_checkpointing == "cheap",
+        compiled=config.training.compile,
+    )
 
 
 def recomputed_blocks(config: Config) -> list[int]:

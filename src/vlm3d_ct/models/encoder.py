@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any
@@ -45,6 +45,8 @@ ATTENTION = [
     _aten._scaled_dot_product_cudnn_attention.default,
 ]
 """And attention, unless it draws a dropout: what comes after it would draw anew from where attention should have."""
+MOST_COMPILED = 32
+"""Variants of a block: by axis, with and without guidance, for volumes and slices, and for sizes that vary."""
 LEAST_PATCH_SHARE = 1 / 1024
 """A smaller share of a patch than a voxel of the full-size patch does not count as occupied."""
 LEAST_PREDICTED_PATCHES = 0.5
@@ -95,6 +97,7 @@ class VisionEncoder(nn.Module):
         size: voxels (z, y, x) that the position tables are made for; other sizes are interpolated.
         recomputed_blocks: blocks whose activations are computed again in the backward pass instead of being kept.
         keep_products: keep products of matrices of those blocks after all, and attention without dropout.
+        compiled: run the blocks compiled in training.
     """
 
     def __init__(
@@ -103,12 +106,14 @@ class VisionEncoder(nn.Module):
         size: tuple[int, int, int],
         recomputed_blocks: Collection[int] = (),
         keep_products: bool = False,
+        compiled: bool = False,
     ):
         super().__init__()
         d, grid = config.embed_dim, patch_grid(size, config.patch_size)
         self.config, self.recomputed_blocks = config, frozenset(recomputed_blocks)
         kept = PRODUCTS + (ATTENTION if config.attn_dropout == 0 else [])
         self.block_contexts = partial(create_selective_checkpoint_contexts, kept) if keep_products else noop_context_fn
+        self.run_in_training = compiled_run_block() if compiled else _run_block
         self.patch_embedding = _patch_embedding(config)
         self.positions = Positions(grid, d)
         self.memory = nn.Parameter(torch.empty(1 + config.num_regions, d))
@@ -224,14 +229,15 @@ class VisionEncoder(nn.Module):
     def _run(
         self, number: int, patches: Tensor, memory: Tensor, grid: Grid, bias: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        block = self.blocks[number]
-        if number in self.recomputed_blocks and self.training:
+        given = (self.blocks[number], patches, memory, grid, bias)
+        if not self.training:
+            return _run_block(*given)
+        if number in self.recomputed_blocks:
             result: tuple[Tensor, Tensor] = checkpoint(
-                block, patches, memory, grid, bias, use_reentrant=False, context_fn=self.block_contexts
+                self.run_in_training, *given, use_reentrant=False, context_fn=self.block_contexts
             )
-        else:
-            result = block(patches, memory, grid, bias)
-        return result
+            return result
+        return self.run_in_training(*given)
 
     @torch.no_grad()
     def _of_mask(
@@ -266,6 +272,20 @@ class VisionEncoder(nn.Module):
             used = used & ~withheld.to(used.device)
         occupancy = torch.where(used[:, None, None], of_mask, predicted)
         return occupancy, torch.where(used[:, None], of_mask[..., 1:].sum(1) > 0, present)
+
+
+def _run_block(
+    block: nn.Module, patches: Tensor, memory: Tensor, grid: Grid, bias: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    result: tuple[Tensor, Tensor] = block(patches, memory, grid, bias)
+    return result
+
+
+def compiled_run_block() -> Callable[..., tuple[Tensor, Tensor]]:
+    """`_run_block` for all blocks: what they share is compiled once. Whole, or an error: no part runs as before."""
+    dynamo = torch._dynamo.config
+    dynamo.recompile_limit = max(dynamo.recompile_limit, MOST_COMPILED)
+    return torch.compile(_run_block, fullgraph=True)
 
 
 def _spread(out: EncoderOutput, columns: Columns) -> EncoderOutput:

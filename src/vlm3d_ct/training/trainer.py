@@ -22,6 +22,7 @@ from vlm3d_ct.models import Built, VisionLanguageModel
 from vlm3d_ct.objectives import ContrastiveObjective
 from vlm3d_ct.seeding import derive_seed
 from vlm3d_ct.training.account import Account
+from vlm3d_ct.training.compiling import explain_failure_to_compile
 from vlm3d_ct.training.keeper import Keeper
 from vlm3d_ct.training.memory import explain_out_of_memory, static_bytes
 from vlm3d_ct.training.nonfinite import explain_skip, too_many_skips
@@ -156,7 +157,7 @@ class Trainer:
             with progress(self.config.stage, total, initial=self.step) as ticker:
                 self._between_steps(order.steps_per_epoch, total, recorder, stop, saved=True)
                 while self.step < total:
-                    with self._explain_out_of_memory():
+                    with self._explain_out_of_memory(), explain_failure_to_compile():
                         self._one_step(batches, order.steps_per_epoch, total, recorder, ticker)
                     self._between_steps(order.steps_per_epoch, total, recorder, stop, saved=False)
                 self.saver.settle()

@@ -71,6 +71,14 @@ def test_the_defaults_are_the_plans_recipe():
             {"text": {"frozen": True, "cache_dir": "kept"}, "training": {"strategy": "fsdp", "precision": "bf16"}},
             "mine.yaml: text.cache_dir = kept: cannot be combined with training.strategy = fsdp",
         ),
+        (
+            {"training": {"compile": True, "gradient_checkpointing": "cheap"}},
+            "mine.yaml: training.compile = true: cannot be combined with training.gradient_checkpointing = cheap",
+        ),
+        (
+            {"training": {"compile": True, "strategy": "fsdp", "precision": "bf16"}},
+            "mine.yaml: training.compile = true: cannot be combined with training.strategy = fsdp",
+        ),
         ({"trainin": {}}, "mine.yaml: trainin: unknown setting; did you mean 'training'?"),
         ({"training": {"learning_rate": 1}}, "mine.yaml: training.learning_rate: unknown setting;"),
         ({"model": {"num_head": 4}}, "mine.yaml: model.num_head: unknown setting; did you mean 'num_heads'?"),
