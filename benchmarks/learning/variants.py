@@ -31,12 +31,20 @@ class Variant:
 NO_REGION_LOSS = ("objective.region_weight=0", "objective.sentence_region_weight=0")
 NO_REGIONS = (*NO_REGION_LOSS, "objective.occupancy_weight=0", "model.mask_dropout=1")
 NO_SENTENCES = ("objective.sentence_weight=0", "objective.sentence_region_weight=0")
+PLAIN_CLIP = ("model.attention=dense", "model.pooling=mean", *NO_REGIONS, *NO_SENTENCES)
+ADAMW = ("training.optimizer=adamw", "training.lr=1e-3")
 FULL, PLAIN, SHORTER = "full", "plain CLIP", "full, shorter"
 VARIANTS = {
     FULL: Variant("slabs, z and regions; volume, region, sentence and (in fine-tuning) step level", takes_long=True),
     PLAIN: Variant(
-        "dense, mean of the patches, volume level only: what most peers do",
-        ("model.attention=dense", "model.pooling=mean", *NO_REGIONS, *NO_SENTENCES),
+        "dense, mean of the patches, volume level only; patches, text encoder and optimizer of the full design",
+        PLAIN_CLIP,
+        finetune=(),
+        takes_long=True,
+    ),
+    "usual CLIP": Variant(
+        "the plain CLIP with linear patches, AdamW, and a BERT that reads whole texts: what most peers do",
+        (*PLAIN_CLIP, *ADAMW, "model.sub_patch_size=null", "text.attention=text"),
         finetune=(),
         takes_long=True,
     ),
@@ -61,7 +69,5 @@ VARIANTS = {
         micro_batches=2,
     ),
     "unsafe flips": Variant("scans are mirrored, words and region ids are not", ("augment.mirror_words=false",)),
-    "adamw": Variant(
-        "AdamW for all weights, at the rate that suits it", ("training.optimizer=adamw", "training.lr=1e-3")
-    ),
+    "adamw": Variant("AdamW for all weights, at the rate that suits it", ADAMW),
 }

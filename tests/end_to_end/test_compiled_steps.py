@@ -47,9 +47,11 @@ def test_a_compiled_block_that_is_recomputed_drops_what_it_dropped():
 
 def test_a_block_that_cannot_be_compiled_is_a_users_error_with_a_remedy():
     failing = torch.compile(torch.nn.functional.gelu, backend=refuse)
-    with pytest.raises(ConfigError, match=r"training\.compile = true: .*no compiler here.*--allow_changes"):
-        with explain_failure_to_compile():
-            failing(torch.zeros(3))
+    with (
+        pytest.raises(ConfigError, match=r"training\.compile = true: .*no compiler here.*--allow_changes"),
+        explain_failure_to_compile(),
+    ):
+        failing(torch.zeros(3))
 
 
 def refuse(_graph: torch.fx.GraphModule, _inputs: list[torch.Tensor]) -> None:

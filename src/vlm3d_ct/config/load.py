@@ -170,7 +170,7 @@ def _contradictions(config: Config) -> Iterator[str]:
 def _contradictions_of_frozen_text(config: Config) -> Iterator[str]:
     text = config.text
     if text.frozen and text.gradient_checkpointing:
-        yield "text.gradient_checkpointing = true: a frozen BERT (text.frozen) keeps nothing to recompute; leave it out."
+        yield "text.gradient_checkpointing = true: a frozen BERT (text.frozen) keeps nothing to recompute."
     if text.cache_dir is not None and not text.frozen:
         yield (
             f"text.cache_dir = {text.cache_dir}: what a BERT that learns makes of a text changes with every step; set "
@@ -178,8 +178,8 @@ def _contradictions_of_frozen_text(config: Config) -> Iterator[str]:
         )
     if text.cache_dir is not None and config.training.strategy == "fsdp":
         yield (
-            f"text.cache_dir = {text.cache_dir}: cannot be combined with training.strategy = fsdp, where all ranks read "
-            "together or not at all; use ddp, or leave it out."
+            f"text.cache_dir = {text.cache_dir}: cannot be combined with training.strategy = fsdp, where all ranks "
+            "read together or not at all; use ddp, or leave it out."
         )
 
 

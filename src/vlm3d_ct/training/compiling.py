@@ -22,7 +22,7 @@ def explain_failure_to_compile() -> Iterator[None]:
     except TorchDynamoException as error:
         reason = str(error).strip().splitlines()[0]
         raise ConfigError(
-            f"training.compile = true: torch could not compile the encoder's blocks: {reason} Install what is missing (on "
-            "a CPU a C++ compiler such as g++), or leave training.compile out; the same command with "
+            f"training.compile = true: torch could not compile the encoder's blocks: {reason} Install what is missing "
+            "(on a CPU a C++ compiler such as g++), or leave training.compile out; the same command with "
             "--allow_changes training.compile then goes on from what was saved, if anything was."
         ) from error

@@ -116,9 +116,7 @@ def explain_out_of_memory(config: Config, bert_json: str, held_bytes: int, devic
         raise ConfigError(out_of_memory(config, bert_json, held_bytes, capacity, others)) from None
 
 
-def out_of_memory(
-    config: Config, bert_json: str, held_bytes: int, capacity_bytes: int, others_bytes: int = 0
-) -> str:
+def out_of_memory(config: Config, bert_json: str, held_bytes: int, capacity_bytes: int, others_bytes: int = 0) -> str:
     """What to say of it; of the capacity, other processes hold ``others_bytes``."""
     training = config.training
     fits = what_fits(config, bert_json, held_bytes, capacity_bytes - others_bytes)

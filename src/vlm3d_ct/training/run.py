@@ -160,8 +160,8 @@ def _build(config: Config, cohort: Cohort, start: Start) -> Built:
 def _check_can_read(config: Config) -> None:
     if config.text.frozen:
         raise ConfigError(
-            "text.frozen = true: a BERT made on the spot (text.source = small) has read nothing yet, and frozen it never "
-            "would. Start from a checkpoint with --resume, or take one that has (text.source=pretrained)."
+            "text.frozen = true: a BERT made on the spot (text.source = small) has read nothing yet, and frozen it "
+            "never would. Start from a checkpoint with --resume, or take one that has (text.source=pretrained)."
         )
 
 
