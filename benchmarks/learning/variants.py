@@ -43,7 +43,7 @@ VARIANTS = {
         takes_long=True,
     ),
     "usual CLIP": Variant(
-        "the plain CLIP with linear patches, AdamW, and a BERT that reads whole texts: what most peers do",
+        "the plain CLIP with linear patches, AdamW, and a BERT that reads whole texts, as most peers do",
         (*PLAIN_CLIP, *ADAMW, "model.sub_patch_size=null", "text.attention=text"),
         finetune=(),
         takes_long=True,

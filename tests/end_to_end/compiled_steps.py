@@ -20,47 +20,45 @@ KEPT, RECOMPUTED = "training.gradient_checkpointing=false", "training.gradient_c
 COMPILED = "training.compile=true"
 
 
-def gradients(overrides: Sequence[str], batches: Sequence[MicroBatch]) -> list[Tensor]:
-    """Of one model for each of the batches, one vector each."""
+def gradients(overrides: Sequence[str], steps: Sequence[Sequence[MicroBatch]]) -> list[Tensor]:
+    """Of one model for each of the steps, one vector each."""
     config = tiny_config("model.depth=6", *overrides)
     model, objective = tiny_model(config).train(), ContrastiveObjective(config.objective)
     found = []
-    for micro in batches:
+    for micro_batches in steps:
         model.zero_grad(set_to_none=True)
-        backward(model, objective, [micro])
+        backward(model, objective, micro_batches)
         found.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
     return found
 
 
-def differences(some: Sequence[Tensor], others: Sequence[Tensor]) -> list[float]:
-    """Norm of the difference over the norm, for each pair."""
-    return [float((a - b).norm() / a.norm()) for a, b in zip(some, others, strict=True)]
+def differences(plain: Sequence[str], steps: Sequence[Sequence[MicroBatch]], *compiled: str) -> list[float]:
+    """Norm of the difference over the norm, for each step."""
+    pairs = zip(gradients(plain, steps), gradients((*plain, COMPILED, *compiled), steps), strict=True)
+    return [float((a - b).norm() / a.norm()) for a, b in pairs]
 
 
-def kinds() -> dict[str, list[float]]:
+def kinds() -> list[float]:
     """Volumes, slices and volumes again."""
-    batches = [random_pairs(tiny_config(), 4, seed=i, slices=slices) for i, slices in enumerate((False, True, False))]
-    plain = gradients((*NO_DROPOUT, KEPT), batches)
-    return {"compiled": differences(plain, gradients((*NO_DROPOUT, KEPT, COMPILED), batches))}
+    steps = [[random_pairs(tiny_config(), 4, seed=i, slices=slices)] for i, slices in enumerate((False, True, False))]
+    return differences((*NO_DROPOUT, KEPT), steps)
 
 
-def air() -> dict[str, list[float]]:
-    """Batches of which other numbers of columns are read, one after the other."""
-    batches = []
-    for i, columns in enumerate((5, 9, 12, 7)):
-        micro = random_pairs(tiny_config(), 3, seed=i)
-        micro.model_input.tissue = (torch.arange(16) < columns).expand(3, -1)
-        batches.append(micro)
-    plain = gradients((*NO_DROPOUT, KEPT), batches)
-    return {"compiled": differences(plain, gradients((*NO_DROPOUT, KEPT, COMPILED), batches))}
+def air() -> list[float]:
+    """Steps of which other numbers of columns are read, one of them slices."""
+    steps = []
+    for i, columns in enumerate((5, 9, 16, None, 7)):
+        micro = random_pairs(tiny_config(), 3, seed=i, slices=columns is None)
+        if columns is not None:
+            micro.model_input.tissue = (torch.arange(16) < columns).expand(3, -1)
+        steps.append([micro])
+    return differences((*NO_DROPOUT, KEPT, "model.skip_air=true"), steps)
 
 
-def dropout() -> dict[str, list[float]]:
-    """Recomputed blocks must draw what they drew."""
-    batches = [random_pairs(tiny_config(), 4)]
-    kept, recomputed = (gradients((recompute, COMPILED), batches) for recompute in (KEPT, RECOMPUTED))
-    without = gradients((*NO_DROPOUT, KEPT), batches)
-    return {"recomputed": differences(kept, recomputed), "dropped": differences(without, kept)}
+def dropout() -> list[float]:
+    """What is dropped is the same without compiling, in both passes of an accumulated step, and recomputed."""
+    steps = [[random_pairs(tiny_config(), 2, seed=i) for i in range(2)]]
+    return differences((KEPT,), steps, RECOMPUTED)
 
 
 if __name__ == "__main__":

@@ -153,8 +153,8 @@ class TextConfig:
     cache_dir: str | None = None
     """Keeps what a frozen BERT makes of each training text, in fp16, and reads no text twice. None reads anew."""
     cache_gb: Annotated[float, Field(gt=0)] = 50.0
-    """As much as that folder may take; what no longer fits is read anew. A token takes two bytes for each of the
-    BERT's features: 21,907 reports of 300 tokens 10 GB with BioBERT, and as much again mirrored."""
+    """A run fills that folder up to so much; what no longer fits is read anew, text by text. A token takes two bytes
+    for each of the BERT's features: 21,907 reports of 300 tokens 10 GB with BioBERT, and as much again mirrored."""
 
 
 @_settings
@@ -217,8 +217,7 @@ class TrainingConfig:
     """Of how many blocks, where not of all: between the memory and the time of none and of all. None: all."""
     compile: bool = False
     """Compiles the vision encoder's blocks for training (``torch.compile``): fewer, larger kernels, which decide
-    themselves what to compute again, after some minutes at the start of a run. Needs a C++ compiler on a CPU. A dropout
-    draws other numbers than without."""
+    themselves what to compute again, after some minutes at the start of a run. Needs a C++ compiler."""
     strategy: Literal["ddp", "fsdp"] = "ddp"
     """How ranks share the work: ``ddp``, every one holds all weights and moments; ``fsdp``, each holds a share of them,
     for models too large for one GPU."""

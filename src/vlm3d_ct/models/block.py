@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from typing import Literal
 
 import torch
@@ -24,6 +26,9 @@ with a learned bias by the distance in slabs."""
 
 TOKENS_AT_A_TIME = 2048
 """Behind the attention, where a CPU computes no gradient: what passes between the linear maps stays in its cache."""
+MOST_COMPILED = 128
+"""Variants of a block: by axis, with and without guidance and gradient, for volumes and slices, and all of them or some
+columns. Ten for each size of input, and as many for what is left of it."""
 
 
 class Block(nn.Module):
@@ -106,3 +111,31 @@ class Block(nn.Module):
 
     def _drop(self, features: Tensor) -> Tensor:
         return F.dropout(features, self.dropout, self.training)
+
+
+def run_block(
+    block: nn.Module, patches: Tensor, memory: Tensor, grid: Grid, bias: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """A block's forward pass, as a function of the block."""
+    result: tuple[Tensor, Tensor] = block(patches, memory, grid, bias)
+    return result
+
+
+@cache
+def compiled_run_block(*, varying: bool) -> Callable[..., tuple[Tensor, Tensor]]:
+    """`run_block` for all blocks: what they share is compiled once. Whole, or an error: no part runs as before.
+
+    What is compiled depends on the sizes at hand and not on those that came before, and dropout draws what it draws
+    without: a step that is computed again, or in two passes, is the same step.
+
+    Args:
+        varying: whether the number of patches changes from step to step.
+    """
+    compiled: Callable[..., tuple[Tensor, Tensor]] = torch.compile(  # type: ignore[call-overload]
+        run_block,
+        fullgraph=True,
+        dynamic=varying,
+        recompile_limit=MOST_COMPILED,
+        options={"fallback_random": True},
+    )
+    return compiled

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts, noop_context_fn
 
 from vlm3d_ct.config import ModelConfig
-from vlm3d_ct.models.block import Axis, Block
+from vlm3d_ct.models.block import Axis, Block, compiled_run_block, run_block
 from vlm3d_ct.models.columns import Columns, choose_columns
 from vlm3d_ct.models.patches import (
     Grid,
@@ -45,8 +45,6 @@ ATTENTION = [
     _aten._scaled_dot_product_cudnn_attention.default,
 ]
 """And attention, unless it draws a dropout: what comes after it would draw anew from where attention should have."""
-MOST_COMPILED = 32
-"""Variants of a block: by axis, with and without guidance, for volumes and slices, and for sizes that vary."""
 LEAST_PATCH_SHARE = 1 / 1024
 """A smaller share of a patch than a voxel of the full-size patch does not count as occupied."""
 LEAST_PREDICTED_PATCHES = 0.5
@@ -113,7 +111,7 @@ class VisionEncoder(nn.Module):
         self.config, self.recomputed_blocks = config, frozenset(recomputed_blocks)
         kept = PRODUCTS + (ATTENTION if config.attn_dropout == 0 else [])
         self.block_contexts = partial(create_selective_checkpoint_contexts, kept) if keep_products else noop_context_fn
-        self.run_in_training = compiled_run_block() if compiled else _run_block
+        self.compiled = compiled
         self.patch_embedding = _patch_embedding(config)
         self.positions = Positions(grid, d)
         self.memory = nn.Parameter(torch.empty(1 + config.num_regions, d))
@@ -231,13 +229,12 @@ class VisionEncoder(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         given = (self.blocks[number], patches, memory, grid, bias)
         if not self.training:
-            return _run_block(*given)
-        if number in self.recomputed_blocks:
-            result: tuple[Tensor, Tensor] = checkpoint(
-                self.run_in_training, *given, use_reentrant=False, context_fn=self.block_contexts
-            )
-            return result
-        return self.run_in_training(*given)
+            return run_block(*given)
+        run = compiled_run_block(varying=self.config.skip_air) if self.compiled else run_block
+        if number not in self.recomputed_blocks:
+            return run(*given)
+        result: tuple[Tensor, Tensor] = checkpoint(run, *given, use_reentrant=False, context_fn=self.block_contexts)
+        return result
 
     @torch.no_grad()
     def _of_mask(
@@ -272,20 +269,6 @@ class VisionEncoder(nn.Module):
             used = used & ~withheld.to(used.device)
         occupancy = torch.where(used[:, None, None], of_mask, predicted)
         return occupancy, torch.where(used[:, None], of_mask[..., 1:].sum(1) > 0, present)
-
-
-def _run_block(
-    block: nn.Module, patches: Tensor, memory: Tensor, grid: Grid, bias: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    result: tuple[Tensor, Tensor] = block(patches, memory, grid, bias)
-    return result
-
-
-def compiled_run_block() -> Callable[..., tuple[Tensor, Tensor]]:
-    """`_run_block` for all blocks: what they share is compiled once. Whole, or an error: no part runs as before."""
-    dynamo = torch._dynamo.config
-    dynamo.recompile_limit = max(dynamo.recompile_limit, MOST_COMPILED)
-    return torch.compile(_run_block, fullgraph=True)
 
 
 def _spread(out: EncoderOutput, columns: Columns) -> EncoderOutput:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import struct
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from jaxtyping import Float16, Integer
-from torch import Tensor, nn
+from torch import Tensor
 
 from vlm3d_ct.errors import ConfigError
 from vlm3d_ct.log import warn
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from transformers import BertModel
 
 SUFFIX = ".reading"
+READ_BY = ("num_attention_heads", "hidden_act", "layer_norm_eps", "position_embedding_type")
+"""What a BERT's weights do not say of how it reads."""
 _PREFIX = struct.Struct("<8sII")
 _MAGIC = b"VLM3DTX\x01"
 _CRC = struct.Struct("<I")
@@ -47,8 +51,8 @@ class Readings:
     """
 
     def __init__(self, root: Path, bert: BertModel, kind: str, most_bytes: int):
-        self.folder = root / f"{_fingerprint(bert)}-{kind}"
-        self._width, self._free_bytes = int(bert.config.hidden_size), most_bytes
+        self.root, self.folder = root, root / f"{_fingerprint(bert)}-{kind}"
+        self._width, self._free_bytes, self._is_full = int(bert.config.hidden_size), most_bytes, False
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             remove_stray_files(self.folder)
@@ -112,7 +116,14 @@ class Readings:
         """Keep what was read of a text, if it is finite and there is room; a disk that refuses ends the keeping."""
         prefix, body = _PREFIX.pack(_MAGIC, *features.shape), features.tobytes()
         size = _PREFIX.size + len(body) + _CRC.size
-        if size > self._free_bytes or not np.isfinite(features).all():
+        if not np.isfinite(features).all() or self._is_full:
+            return
+        if size > self._free_bytes:
+            self._is_full = True
+            warn(
+                f"text.cache_dir = {self.root}: holds as much as text.cache_gb allows; texts that are not there are "
+                "read anew, one by one."
+            )
             return
         path = self._path(key)
         try:
@@ -120,7 +131,7 @@ class Readings:
             write_atomically(path, [prefix, body, _CRC.pack(zlib.crc32(body, zlib.crc32(prefix)))], sync=False)
             self._free_bytes -= size
         except OSError as error:
-            self._free_bytes = 0
+            self._is_full = True
             warn(f"{path}: cannot be written ({error.strerror}); no further readings of texts are kept.")
 
     def _path(self, key: str) -> Path:
@@ -129,7 +140,10 @@ class Readings:
 
 def kept_bytes(root: Path) -> tuple[int, int]:
     """How many readings a folder holds, of whatever BERT, and their bytes."""
-    sizes = [path.stat().st_size for path in root.glob(f"*/??/*{SUFFIX}")]
+    sizes = []
+    for path in root.glob(f"*/??/*{SUFFIX}"):
+        with suppress(OSError):  # another run has just replaced it
+            sizes.append(path.stat().st_size)
     return len(sizes), sum(sizes)
 
 
@@ -152,8 +166,10 @@ def _key(parts: list[Integer[np.ndarray, " t"] | None]) -> str:
     return digest.hexdigest()
 
 
-def _fingerprint(bert: nn.Module) -> str:
+def _fingerprint(bert: BertModel) -> str:
     digest = hashlib.blake2b(digest_size=8)
+    config = bert.config.to_dict()
+    digest.update(json.dumps([config.get(name) for name in READ_BY], default=str).encode())
     for name, weight in sorted(bert.state_dict().items()):
         digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
         digest.update(weight.contiguous().flatten().view(torch.uint8).cpu().numpy().data)

@@ -18,8 +18,8 @@ from vlm3d_ct.models.build import recomputed_blocks
 
 STATIC_BYTES = 18
 """Of a parameter: weight, gradient and AdamW's two moments in fp32, and autocast's copy in half precision."""
-FROZEN_BYTES = 6
-"""Of one that does not learn: the weight and that copy."""
+FROZEN_BYTES = 4
+"""Of one that does not learn: the weight; autocast keeps no copy of it."""
 KINDS = ("false", "cheap", "true")
 """Of recomputation, each taking less memory than the one before."""
 USABLE = 0.92
@@ -80,7 +80,8 @@ def what_fits(config: Config, bert_json: str, held_bytes: int, capacity_bytes: i
     present = "true" if training.gradient_checkpointing is True else str(training.gradient_checkpointing).lower()
     sizes = [size for size in range(training.batch_size, 0, -1) if pairs % size == 0]
     found: list[tuple[str, int]] = []
-    for kind in KINDS[KINDS.index(present) :]:
+    kinds = [kind for kind in KINDS[KINDS.index(present) :] if kind != "cheap" or not training.compile]
+    for kind in kinds:
         changes = [f"training.gradient_checkpointing={kind}", "training.checkpointed_blocks=null"]
         said = changes if training.checkpointed_blocks is not None and kind != "false" else changes[:1]
         now = config_from_mapping(config_to_mapping(config), source="this run", overrides=changes)

@@ -39,6 +39,10 @@ HARMLESS = {
     "text.revision",
 }
 """Settings that may differ when a run is continued: none of them moves a weight (the cases themselves are compared)."""
+MOVABLE = {"text.cache_dir"}
+"""May be another folder; whether there is one rounds what a step sees."""
+HELD_BY_THE_OPTIMIZER = {"text.frozen", "training.optimizer"}
+"""Say what there are moments of; within a run they cannot change, whoever asks for it."""
 ONE_STEP = {"training.batch_size", "training.accumulation_steps"}
 """May differ, too, as long as a step holds as many pairs (another number of ranks, say) and contrasts all of them."""
 
@@ -142,7 +146,8 @@ def check_same_run(
         raise ConfigError(f"--allow_changes {','.join(unknown)}: no such setting. Write it like training.lr.")
     changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
     whole_step = ONE_STEP if config.training.accumulation == "exact" else set[str]()
-    free = HARMLESS | whole_step | allowed
+    harmless = HARMLESS | whole_step | {key for key in MOVABLE if None not in (before.get(key), now.get(key))}
+    free = harmless | (allowed - HELD_BY_THE_OPTIMIZER)
     differing = [f"{k}: {before.get(k)} then, {now.get(k)} now" for k in changed if k not in free]
     if start.content["step_batch"] != step_batch:
         differing.append(f"pairs per step: {start.content['step_batch']} then, {step_batch} now")
@@ -155,10 +160,11 @@ def check_same_run(
         raise ConfigError(
             f"{start.source}: cannot be continued exactly:\n  " + "\n  ".join(differing) + "\n"
             "Use the former settings and data, or start anew in another --output_dir. A setting that is meant to "
-            "change from here on can be named with --allow_changes."
+            "change from here on can be named with --allow_changes, but for what the optimiser's moments depend on "
+            f"({', '.join(sorted(HELD_BY_THE_OPTIMIZER))}): that takes another stage."
         )
     for key in changed:
-        asked = "" if key in HARMLESS | whole_step else " (as asked for: from here on this is another run)"
+        asked = "" if key in harmless else " (as asked for: from here on this is another run)"
         say(f"differs from the checkpoint: {key}: {before.get(key)} then, {now.get(key)} now{asked}")
 
 

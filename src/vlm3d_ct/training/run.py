@@ -85,12 +85,12 @@ def _train(
     _check_precision(config, device)
     if built is None:
         built = _build(config, cohort, start)
-    built.model.text_encoder.readings = _readings(config, built)
     trainer = _trainer(config, built, cohort, start, output_dir, device, make_validate)
     if start.continues and start.content is not None:
         with leaving_together():
             check_same_run(start, config, cohort.identity, step_batch(config), allow_changes)
         trainer.restore(start.content)
+    built.model.text_encoder.readings = _readings(config, built)
     announce(
         config,
         built,

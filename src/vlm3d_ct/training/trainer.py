@@ -157,7 +157,7 @@ class Trainer:
             with progress(self.config.stage, total, initial=self.step) as ticker:
                 self._between_steps(order.steps_per_epoch, total, recorder, stop, saved=True)
                 while self.step < total:
-                    with self._explain_out_of_memory(), explain_failure_to_compile():
+                    with self._explain_out_of_memory(), explain_failure_to_compile(self.config):
                         self._one_step(batches, order.steps_per_epoch, total, recorder, ticker)
                     self._between_steps(order.steps_per_epoch, total, recorder, stop, saved=False)
                 self.saver.settle()

@@ -90,6 +90,13 @@ def test_recomputing_and_splitting_are_offered_side_by_side():
     ]
 
 
+def test_compiled_blocks_are_offered_no_cheap_recomputation():
+    assert offered(52 * GIGABYTE, gradient_checkpointing=False, compile=True) == [
+        "training.batch_size=4 training.accumulation_steps=4",
+        "training.gradient_checkpointing=true",
+    ]
+
+
 def test_what_has_just_failed_is_not_offered_again():
     assert offered(1000 * GIGABYTE, gradient_checkpointing=False, checkpointed_blocks=6)[:1] == [
         "training.batch_size=4 training.accumulation_steps=4"
@@ -114,7 +121,7 @@ def test_dropped_patches_need_no_memory():
 def test_a_frozen_bert_takes_its_weights_and_little_more():
     learning, frozen = (build(tiny_config(f"text.frozen={on}"), tiny_tokenizer()).model for on in (False, True))
     of_bert = sum(p.numel() for p in learning.text_encoder.bert.parameters())
-    assert static_bytes(learning.parameters()) - static_bytes(frozen.parameters()) == (18 - 6) * of_bert
+    assert static_bytes(learning.parameters()) - static_bytes(frozen.parameters()) == (18 - 4) * of_bert
     whole, less = (
         activation_bytes(config_from_mapping({"text": {"frozen": on}}, source="test"), json.loads(BIOBERT))
         for on in (False, True)

@@ -165,6 +165,22 @@ def test_a_setting_may_change_when_that_is_asked_for(capsys: pytest.CaptureFixtu
         check_same_run(start_of(now), now, "abc", 9, {"training.batch_size"})
 
 
+@pytest.mark.parametrize("setting", ["text.frozen=true", "training.optimizer=muon"])
+def test_what_the_optimiser_holds_moments_of_cannot_change_within_a_run(setting: str):
+    with pytest.raises(ConfigError, match=r"\(text\.frozen, training\.optimizer\): that takes another stage"):
+        check_same_run(start_of(tiny_config()), tiny_config(setting), "abc", 8, {setting.partition("=")[0]})
+
+
+def test_readings_of_texts_may_move_but_neither_begin_nor_end_within_a_run():
+    without, here, there = (
+        tiny_config("text.frozen=true", *more) for more in ([], ["text.cache_dir=here"], ["text.cache_dir=there"])
+    )
+    check_same_run(start_of(here), there, "abc", step_batch=8)
+    for before, now in ((without, here), (here, without)):
+        with pytest.raises(ConfigError, match=r"text\.cache_dir: (None|here) then, (here|None) now"):
+            check_same_run(start_of(before), now, "abc", step_batch=8)
+
+
 def test_the_list_of_harmless_settings_names_settings():
     mapping = config_to_mapping(tiny_config())
     assert [key for key in HARMLESS if key.split(".")[1] not in mapping[key.split(".")[0]]] == []
