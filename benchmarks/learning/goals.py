@@ -10,14 +10,16 @@ from scipy.stats import t as student
 from learning.records import LEAST_AUROC, WAYS, Record
 from learning.variants import FULL, PLAIN
 
+LEAST_SEEDS = 3
+"""That have an interval: that of two is nine times as wide as they are apart."""
 Found = Mapping[str, Sequence[Record]]
 """Records by variant."""
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Mean, and half the 95 % interval by Student's t; NaN for a single value."""
-    if len(values) < 2:
-        return values[0], float("nan")
+    """Mean, and half the 95 % interval by Student's t; NaN for fewer than `LEAST_SEEDS` values."""
+    if len(values) < LEAST_SEEDS:
+        return statistics.fmean(values), float("nan")
     half = student.ppf(0.975, len(values) - 1) * statistics.stdev(values) / len(values) ** 0.5
     return statistics.fmean(values), float(half)
 
@@ -73,7 +75,7 @@ def _against_plain(found: Found, name: str, least: float) -> tuple[str, str, str
     if full - plain < least:
         return what, shown, "missed"
     if full_half != full_half or plain_half != plain_half:
-        return what, shown, "not measured: a single seed has no interval"
+        return what, shown, "not measured: fewer than three seeds have no interval"
     return what, shown, "reached" if full - full_half > plain + plain_half else "missed: the intervals overlap"
 
 

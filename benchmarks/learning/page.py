@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from learning.goals import Found, goals, interval, show
+from learning.goals import LEAST_SEEDS, Found, goals, interval, show
 from learning.records import RECALLS, WAYS, Record, common_findings
 from learning.runs import BASE
 from learning.variants import FULL, PLAIN, VARIANTS
@@ -70,8 +70,8 @@ def render(found: Found, plots: Sequence[tuple[str, str]], notes: Path) -> str:
 def _conditions(found: Found) -> Iterator[str]:
     yield (
         "`python benchmarks/compare_variants.py`. Nothing here is about patients, nothing is a CT-RATE result. "
-        "Recalls, alignment and pointing in %; means over seeds, ± half the 95 % interval (Student's t) where several. "
-        "AUROC is zero-shot: prompts against the regions that they speak of where sentences were trained so, else "
+        "Recalls, alignment and pointing in %; means over seeds ± half the 95 % interval (Student's t), of two seeds "
+        "both. AUROC is zero-shot: prompts against the regions that they speak of where sentences were trained so, else "
         "against whole volumes."
     )
     yield f"Settings: `configs/demo_pretrain.yaml`, then `configs/demo_finetune.yaml`, with `{' '.join(BASE)}`."
@@ -97,7 +97,9 @@ def _table(found: Found, columns: Mapping[str, str]) -> Iterator[str]:
 def _cell(records: Sequence[Record], key: str) -> str:
     """Nothing where a run that was recorded earlier did not measure it."""
     values = [record.figures[key] for record in records if key in record.figures]
-    return show(*interval(values)) if values else ""
+    if len(values) < LEAST_SEEDS:
+        return ", ".join(show(value, float("nan")) for value in values)
+    return show(*interval(values))
 
 
 def _by_finding(found: Found) -> Iterator[str]:
