@@ -71,8 +71,8 @@ def _conditions(found: Found) -> Iterator[str]:
     yield (
         "`python benchmarks/compare_variants.py`. Nothing here is about patients, nothing is a CT-RATE result. "
         "Recalls, alignment and pointing in %; means over seeds ± half the 95 % interval (Student's t), of two seeds "
-        "both. AUROC is zero-shot: prompts against the regions that they speak of where sentences were trained so, else "
-        "against whole volumes."
+        "both. AUROC is zero-shot: prompts against the regions that they speak of where sentences were trained so, "
+        "else against whole volumes."
     )
     yield f"Settings: `configs/demo_pretrain.yaml`, then `configs/demo_finetune.yaml`, with `{' '.join(BASE)}`."
     told: dict[str, list[str]] = {}
