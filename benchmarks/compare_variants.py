@@ -1,6 +1,6 @@
 """Does it learn what it claims? The full design against what is taken away from it, on phantoms, at equal time.
 
-    python benchmarks/compare_variants.py                       # all variants x 3 seeds: about 14 hours on 2 cores
+    python benchmarks/compare_variants.py                       # all variants x 3 seeds: about 16 hours on 2 cores
     python benchmarks/compare_variants.py --variants full "plain CLIP" --seeds 0 --minutes 5
 
 Every run pre-trains, fine-tunes and is evaluated on 200 unseen phantoms, and on 200 each whose acquisition, whose
