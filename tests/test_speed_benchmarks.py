@@ -124,6 +124,7 @@ def test_the_page_and_its_figures_are_written(step_time: ModuleType, epoch_time:
     (page,) = tmp_path.glob("step_time_*.md")
     text = page.read_text()
     assert "| slice_region | 1 | 100% | 2 s | 6.00 times as fast | 1.00 | 50% | 3.00 GiB |" in text
+    assert "| slice_region, batch 4 | 4 | 100% | 1 s | 48.00 times as fast |" in text  # 12 s for each of four volumes
     assert "| nothing recomputed | 1 | 100% | 4 s | 8 s | 1 s | 13 s | 1.00 | 8% | 3.00 GiB |" in text
     assert "| slice_region, 64 slices | 1 | 100% | 1 s | - | 1.00 | 100% | 3.00 GiB |" in text
     assert "32 to 64 slices: 1.00 times the time" in text

@@ -79,7 +79,7 @@ def _forward_row(row: Row, rows: Sequence[Row], peak: float) -> str:
     seconds = row.seconds[0]
     dense = next((r.seconds[0] for r in rows if r.case.name == "dense" and r.seconds), None)
     as_large = not any(setting.startswith("preprocess.size") for setting in row.case.settings)
-    ratio = f"{dense / seconds:.2f} times as fast" if dense is not None and as_large else "-"
+    ratio = f"{dense * row.case.batch / seconds:.2f} times as fast" if dense is not None and as_large else "-"
     share = row.flops / seconds / peak
     return (
         f"| {row.case.name} | {row.case.batch} | {row.read:.0%} | {seconds:.3g} s | {ratio} | {row.flops / 1e12:.2f} "
