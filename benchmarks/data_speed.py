@@ -133,7 +133,7 @@ def measure(folder: Path, repeats: int, side: int) -> list[str]:
     caches = {name: Cache(folder / "cache", each.fingerprint) for name, each in preprocess.items()}
     for name, cache in caches.items():
         cache.write(case, load_and_preprocess(case, preprocess[name]))
-    prepared = caches["int16"].read(case.case_id, case.kind)
+    prepared = caches["int16"].read(case)
     plain = folder / "plain"
     assert prepared.labels is not None
     plain.write_bytes(prepared.voxels_hu.tobytes() + prepared.labels.tobytes())
@@ -143,8 +143,8 @@ def measure(folder: Path, repeats: int, side: int) -> list[str]:
     )
     read = medians(
         {
-            "int16": lambda: caches["int16"].read(case.case_id, case.kind),
-            "uint8": lambda: caches["uint8"].read(case.case_id, case.kind),
+            "int16": lambda: caches["int16"].read(case),
+            "uint8": lambda: caches["uint8"].read(case),
             "plain": lambda: np.frombuffer(plain.read_bytes(), np.uint8).copy(),
         },
         5 * repeats,

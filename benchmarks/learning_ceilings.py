@@ -124,7 +124,7 @@ class Labelled:
     def __init__(self, folder: Path, config: Config):
         cases, cache = read_cases(folder).cases, open_cache(config)
         prepare_cases(cases, preprocess=Preprocess.from_config(config.preprocess), cache=cache, workers=2)
-        prepared = [cache.read(case.case_id, "volume") for case in cases]
+        prepared = [cache.read(case) for case in cases]
         self.voxels = torch.from_numpy(np.stack([each.voxels_hu for each in prepared]))
         self.masks = torch.from_numpy(np.stack([each.labels for each in prepared if each.labels is not None]))
         labels = read_labels(find_labels(folder)).for_cases([case.case_id for case in cases])

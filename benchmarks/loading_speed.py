@@ -132,7 +132,7 @@ def without_labels(cases: Sequence[Case], config: Config) -> list[Case]:
     cache, bare = open_cache(config), []
     for case in cases:
         other = replace(case, case_id=f"bare_{case.case_id}", mask_paths=())
-        cache.write(other, replace(cache.read(case.case_id, "volume"), labels=None))
+        cache.write(other, replace(cache.read(case), labels=None))
         bare.append(other)
     return bare
 
@@ -152,7 +152,7 @@ def measure(folder: Path, config: Config, num_cases: int, count: int, size: Size
     arrays = []
     for number, case in enumerate(labelled):
         arrays.append(folder / f"{number}.npy")
-        np.save(arrays[-1], cache.read(case.case_id, "volume").voxels_hu.astype(np.float32))
+        np.save(arrays[-1], cache.read(case).voxels_hu.astype(np.float32))
     rows.append(
         _row("np.load of float32, torch's own collate", _plain(_Arrays(arrays), config, warm_up, count), None, arrays)
     )

@@ -48,11 +48,6 @@ VARIANTS = {
         finetune=(),
         takes_long=True,
     ),
-    "volumes only": Variant(
-        "the full design and its time, but sentences and their opposites are held against whole volumes only",
-        ("objective.sentence_region_weight=0",),
-        takes_long=True,
-    ),
     SHORTER: Variant("the full design with the time of the ablations below, which take one thing away from it"),
     "dense": Variant("every patch attends to every patch", ("model.attention=dense",)),
     "no regions": Variant("no mask is ever seen, no region loss", NO_REGIONS),
@@ -61,6 +56,9 @@ VARIANTS = {
     "no reasoning level": Variant("no sentence or step is held against the patches of its regions", finetune=()),
     "no sentence level": Variant(
         "no sentence is held with its opposite against volumes and their regions", NO_SENTENCES
+    ),
+    "volumes only": Variant(
+        "sentences and their opposites are held against whole volumes only", ("objective.sentence_region_weight=0",)
     ),
     "no slices": Variant("fine-tuning on volumes alone", slices=False),
     "naive accumulation": Variant(

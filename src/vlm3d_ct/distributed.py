@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from uuid import uuid4
 
 import torch
@@ -181,11 +181,33 @@ def gather_objects(local: T, timeout: timedelta | None = None) -> list[T]:
     return parts
 
 
+def from_main_rank(find: Callable[[], T], timeout: timedelta | None = None) -> T:
+    """What ``find`` returns on rank 0, on every rank: of a folder that changes, or that a second machine sees a moment
+    later, each rank would find something else.
+
+    Args:
+        find: called on rank 0 only; its result is pickled.
+        timeout: how long the others wait for it, where that is longer than the timeout of `process_group`.
+
+    Raises:
+        Exception: as `leaving_together`, where ``find`` fails.
+    """
+    if world_size() == 1:
+        return find()
+    with leaving_together(timeout):
+        found = [find() if rank() == 0 else None]
+    group = dist.new_group(backend="gloo", timeout=timeout)  # nccl would take the pickle through the GPUs' memory
+    dist.broadcast_object_list(found, src=0, group=group)
+    dist.destroy_process_group(group)
+    return cast(T, found[0])
+
+
 @contextmanager
-def leaving_together() -> Iterator[None]:
+def leaving_together(timeout: timedelta | None = None) -> Iterator[None]:
     """What fails on one rank in the block ends all of them, together after it: none is left waiting for the others.
 
-    All ranks enter it, and no collective may be in it.
+    All ranks enter it, and no collective may be in it. With a ``timeout`` of its own they may be further apart than
+    that of `process_group`.
 
     Raises:
         ConfigError: on the others, where what failed is a user's error; a failed rank raises what it has.
@@ -197,7 +219,7 @@ def leaving_together() -> Iterator[None]:
     except Exception as error:
         failure = error
     told = None if failure is None else (isinstance(failure, UserError), str(failure) or repr(failure))
-    everywhere = gather_objects(told)
+    everywhere = gather_objects(told, timeout)
     if failure is not None:
         raise failure
     for number, found in enumerate(everywhere):

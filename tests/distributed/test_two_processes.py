@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,17 @@ import torch.multiprocessing
 from torch import Tensor, nn
 
 from tiny import NO_DROPOUT, chosen_of, random_pairs, rows_of, tiny_config, tiny_model
-from vlm3d_ct.distributed import any_rank, gather, gather_objects, process_group, replicate, sum_over_ranks, world_size
+from vlm3d_ct.distributed import (
+    any_rank,
+    from_main_rank,
+    gather,
+    gather_objects,
+    process_group,
+    replicate,
+    sum_over_ranks,
+    world_size,
+)
+from vlm3d_ct.errors import DataError, Problem
 from vlm3d_ct.objectives import ContrastiveObjective
 from vlm3d_ct.training.keeper import Keeper
 from vlm3d_ct.training.nonfinite import explain_skip
@@ -191,6 +202,20 @@ def start_apart(rank: int, folder: Path) -> list[str]:
     return []
 
 
+def find_once(rank: int) -> list[str]:
+    """What both ranks are given of what each would find for itself, and what they raise where rank 0 finds nothing."""
+
+    def fail() -> str:
+        raise DataError(Problem(code="c", file="f", field="x", value="y", message="gone", remedy="look"))
+
+    found = [from_main_rank(lambda: f"of rank {rank}"), from_main_rank(lambda: f"of rank {rank}", timedelta(hours=1))]
+    try:
+        from_main_rank(fail)
+    except Exception as error:
+        found += [type(error).__name__, str(error)]
+    return found
+
+
 def run_rank(rank: int, port: int, folder: str) -> None:
     """What each of the two processes does."""
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
@@ -210,6 +235,7 @@ def run_rank(rank: int, port: int, folder: str) -> None:
             "objects": gather_objects(f"rank {rank}"),
             "left": leave(rank, Path(folder)),
             "started": start_apart(rank, Path(folder)),
+            "once": find_once(rank),
             "any": [any_rank(flag, CPU) for flag in (rank == 1, False, True)],
         }
     torch.save(found, Path(folder) / f"{rank}.pt")
@@ -291,6 +317,14 @@ def test_a_rank_that_cannot_read_its_checkpoint_ends_both_with_its_reason(ranks:
     assert (kind, other_kind) == ("CheckpointError", "ConfigError")
     assert text == other_text
     assert "before.pth" in text
+
+
+def test_what_rank_0_finds_both_ranks_have(ranks: list[dict[str, Any]]):
+    first, second = (found["once"] for found in ranks)
+    assert first[:2] == second[:2] == ["of rank 0", "of rank 0"]
+    assert (first[2], second[2]) == ("DataError", "ConfigError")
+    assert first[3] == second[3]
+    assert "gone" in first[3]
 
 
 @pytest.mark.parametrize("act", ["save", "rehearse"])

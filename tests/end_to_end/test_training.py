@@ -29,6 +29,7 @@ from vlm3d_ct.text.regions import load_region_table
 from vlm3d_ct.text.tokenize import ReportTokenizer, train_small_tokenizer
 from vlm3d_ct.training.optimizer import build_optimizer
 from vlm3d_ct.training.step import Update, backward, micro_batch
+from vlm3d_ct.volumes.preprocess import Preprocess
 
 NUM_EPOCHS = 4
 RUN = (
@@ -142,9 +143,9 @@ def test_eight_pairs_can_be_learned_by_heart(phantom_data: tuple[str, ...]):
     dataset = CaseDataset(
         cases, open_cache(config), ReportTokenizer(built.tokenizer_json, config.text.max_len), table, None, 0
     )
-    (batch,) = evaluation_batches(dataset, [range(8)])
-    step = micro_batch(batch, config, table, seed=0)  # type: ignore[arg-type]
-    assert to_intensities(batch, config.model.windows_hu, table)[0].shape == (8, 1, 8, 32, 32)  # type: ignore[arg-type]
+    (batch,) = evaluation_batches(dataset, [range(8)], Preprocess.from_config(config.preprocess))
+    step = micro_batch(batch, config, table, seed=0)
+    assert to_intensities(batch, config.model.windows_hu, table)[0].shape == (8, 1, 8, 32, 32)
     objective = ContrastiveObjective(config.objective)
     modules = (built.model.train(), objective)
     update = Update(

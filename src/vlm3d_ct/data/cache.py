@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -22,6 +23,13 @@ SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,199}")
 """What a case id must look like, because it becomes a file name."""
 
 MOST_LISTED_SOURCES = 12
+MOST_ATTEMPTS = 3
+PASSING_ERRORS = {errno.ESTALE, errno.EIO, errno.EINTR}
+OTHER_SOURCES = "cache-other-sources"
+"""Code of the fault of an entry that belongs to a file of the same name, or to an earlier state of this one."""
+
+Sources = list[list[Any]]
+"""[name, bytes, time of change in ns] of every file that a case is made from, and how they are read."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +55,20 @@ class Cache:
             raise fault("case-id", self.root, "case_id", case_id, message, "Rename the case.")
         return self.root / self.fingerprint / kind / f"{case_id}{SUFFIX}"
 
-    def write(self, case: Case, prepared: Prepared) -> None:
+    def write(self, case: Case, prepared: Prepared, sources: Sources | None = None) -> None:
         """Store a prepared case; the entry appears whole or not at all.
+
+        Args:
+            case: whose entry it is.
+            prepared: its voxels and labels.
+            sources: the `sources_of` the case as they were before it was read, so that an entry of a file that changed
+                meanwhile is not current; None for as they are now.
 
         Raises:
             ConfigError: the disk is full or refuses.
         """
         path = self.path(case.case_id, case.kind)
-        chunks = encode_entry(prepared, self.fingerprint, _sources(case))
+        chunks = encode_entry(prepared, self.fingerprint, sources_of(case) if sources is None else sources)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, chunks)
@@ -66,23 +80,24 @@ class Cache:
                 "Free space or set data.cache_dir to another disk, then run the command again; it continues."
             ) from error
 
-    def read(self, case_id: str, kind: Kind) -> Prepared:
-        """Read an entry back, checking its checksum and its fingerprint.
+    def read(self, case: Case) -> Prepared:
+        """Read an entry back, checking its checksum, its fingerprint, and that it was made of the case's own files.
 
         Raises:
-            DataError: there is none, it is damaged, or it comes from another preprocessing.
+            DataError: there is none, the disk does not give it, it is damaged, or it was made of other files or by
+                another preprocessing.
         """
-        path = self.path(case_id, kind)
-        try:
-            content = path.read_bytes()
-        except OSError:
-            raise fault(
-                "not-prepared", path, "file", "absent", "The case has not been prepared.", PREPARE_AGAIN
-            ) from None
+        path = self.path(case.case_id, case.kind)
+        content = _read_bytes(path)
         header, start = entry_header(content, path)
         if header.fingerprint != self.fingerprint:
             message = f"The entry comes from another preprocessing than {self.fingerprint}."
             raise fault("cache-fingerprint", path, "fingerprint", header.fingerprint, message, PREPARE_AGAIN)
+        sources = sources_still_there(case)
+        if sources is not None and header.sources != sources:
+            message = "The entry was made of other files than this case has now: changed ones, or another folder's."
+            remedy = f"{PREPARE_AGAIN} Folders whose cases share names need a data.cache_dir each."
+            raise fault(OTHER_SOURCES, path, "sources", f"not {case.image_paths[0]}", message, remedy)
         return decode_entry(content, header, start, path)
 
     def is_current(self, case: Case) -> bool:
@@ -90,7 +105,7 @@ class Cache:
         path = self.path(case.case_id, case.kind)
         try:
             header, size = read_header(path)
-            sources_unchanged = header.sources == _sources(case)
+            sources_unchanged = header.sources == sources_of(case)
             return sources_unchanged and header.fingerprint == self.fingerprint and path.stat().st_size == size
         except (OSError, DataError):
             return False
@@ -101,11 +116,39 @@ class Cache:
         return remove_stray_files(folder) if folder.is_dir() else 0
 
 
-def _sources(case: Case) -> list[list[Any]]:
-    """[name, bytes, time of change in ns] of every file that a case is made from, and how they are read.
+def _read_bytes(path: Path) -> bytes:
+    """The content of an entry; what a network disk may refuse for a moment is asked for again."""
+    for attempt in range(1, MOST_ATTEMPTS + 1):
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            message = "The case has not been prepared."
+            raise fault("not-prepared", path, "file", "absent", message, PREPARE_AGAIN) from None
+        except OSError as error:
+            if attempt < MOST_ATTEMPTS and error.errno in PASSING_ERRORS:
+                continue
+            reason = error.strerror or type(error).__name__
+            remedy = "See whether the disk of data.cache_dir is there and readable, then run the command again."
+            raise fault("cache-unreadable", path, "file", reason, "The disk does not give the entry.", remedy) from None
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def sources_still_there(case: Case) -> Sources | None:
+    """`sources_of`, or None where a file has gone: what is prepared is enough to go on with."""
+    try:
+        return sources_of(case)
+    except OSError:
+        return None
+
+
+def sources_of(case: Case) -> Sources:
+    """What a case is made from, as it is now.
 
     Many files, such as one for each structure, are one entry with their number and a hash, so that the header stays
     small.
+
+    Raises:
+        OSError: one of them is not there.
     """
     paths = [*dict.fromkeys(case.image_paths), *case.mask_paths]
     # a name that is no UTF-8 has no JSON of its own

@@ -16,13 +16,13 @@ from vlm3d_ct.data.layout import read_cases
 from vlm3d_ct.data.prepare import PrepareSummary, prepare_cases
 from vlm3d_ct.data.records import UNFINISHED
 from vlm3d_ct.data.split import split_patients
-from vlm3d_ct.distributed import gather_objects, rank, world_size
+from vlm3d_ct.distributed import gather_objects, leaving_together, rank, world_size
 from vlm3d_ct.errors import ConfigError, DataError, Problem, Stopped
 from vlm3d_ct.log import say, warn
 from vlm3d_ct.volumes.preprocess import Preprocess
 
 LONGEST_PREPARATION = timedelta(days=7)
-"""How long a rank waits for the others to prepare their share."""
+"""How long a rank waits for the others to find the cases, or to prepare their share."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,27 @@ def find_cohort(config: Config) -> Cohort:
     return Cohort(tuple(training), tuple(validation))
 
 
+def check_sides(cohort: Cohort, config: Config) -> None:
+    """Whether there is something to train on, and volumes to validate with.
+
+    Raises:
+        ConfigError: there is not.
+    """
+    counts = {
+        "training case": (len(cohort.training), "lower"),
+        "volume for validation": (sum(case.kind == "volume" for case in cohort.validation), "raise"),
+    }
+    for what, (count, how) in counts.items():
+        if not count:
+            total = len(cohort.training) + len(cohort.validation)
+            patients = len({case.patient_id for side in (cohort.training, cohort.validation) for case in side})
+            raise ConfigError(
+                f"data.validation_fraction = {config.data.validation_fraction}: leaves no {what} among {total} cases "
+                f"of {patients} patients; {how} it or add patients. Names tell patients apart, or patients.csv does: "
+                "docs/architecture.md, data folders."
+            )
+
+
 def prepare_cohort(
     cohort: Cohort, config: Config, *, workers: int, stopping: Callable[[], bool] = lambda: False
 ) -> Cohort:
@@ -127,11 +148,12 @@ def prepare_cohort(
     cache = Cache(Path(config.data.cache_dir), preprocess.fingerprint)
     cases = (*cohort.training, *cohort.validation)
     summary: PrepareSummary | Stopped
-    try:
-        shard = (rank() + 1, world_size())
-        summary = prepare_cases(cases, preprocess, cache, workers=workers, shard=shard, stopping=stopping)
-    except Stopped as stopped:
-        summary = stopped  # the other ranks must hear of it
+    with leaving_together(LONGEST_PREPARATION):  # a disk may be full for one rank only
+        try:
+            shard = (rank() + 1, world_size())
+            summary = prepare_cases(cases, preprocess, cache, workers=workers, shard=shard, stopping=stopping)
+        except Stopped as stopped:
+            summary = stopped  # the other ranks must hear of it
     gathered = gather_objects(summary, timeout=LONGEST_PREPARATION)
     summaries = [each for each in gathered if isinstance(each, PrepareSummary)]
     if len(summaries) < len(gathered):

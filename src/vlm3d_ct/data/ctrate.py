@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 from vlm3d_ct.data.cache import SAFE_NAME
@@ -13,8 +14,9 @@ from vlm3d_ct.data.case import Case, MaskLabels
 from vlm3d_ct.data.found_files import find_nifti, find_tables
 from vlm3d_ct.data.masks import MaskFiles, find_masks
 from vlm3d_ct.data.metadata import read_metadata, read_no_chest
-from vlm3d_ct.data.names import volume_patient, volume_stem
+from vlm3d_ct.data.names import volume_stem
 from vlm3d_ct.data.part import Part, describe, describe_masks
+from vlm3d_ct.data.patients import PATIENTS_FILE, check_names, find_patient, read_patients
 from vlm3d_ct.data.records import TextRecord
 from vlm3d_ct.data.texts import VolumeTexts, collect_texts
 from vlm3d_ct.errors import Problem
@@ -41,9 +43,15 @@ def read_plan_volumes(directory: Path, records: Iterable[TextRecord], mask_label
     lists, unlisted = find_tables([directory], "no_chest_*.txt", "metadata/no_chest_*.txt")
     excluded, list_problems = read_no_chest(lists)
     problems += mask_problems + texts.problems + table_problems + list_problems + _orphans(volumes, masks, texts)
-    problems += refused + unlisted
-    cases, without_text, no_chest, case_problems = match_cases(volumes, masks, texts, stored, excluded)
-    notes = [f"{len(volumes)} volumes", *describe_cases(cases, without_text, no_chest, texts)]
+    people, unreadable = find_tables([directory], PATIENTS_FILE)
+    patients, patient_problems = read_patients(people)
+    problems += refused + unlisted + unreadable + patient_problems
+    problems += check_names((volume_stem(path.name) for path in volumes.values()), patients, directory)
+    found = match_cases(volumes, masks, texts, stored, excluded, patients=patients)
+    cases, without_text, no_chest, case_problems = found
+    num_patients = len({case.patient_id for each in found[:3] for case in each})
+    notes = [f"{len(volumes)} volumes of {num_patients} patients"]
+    notes += describe_cases(cases, without_text, no_chest, texts)
     if tables:
         notes.append(f"{sum(case.stored is not None for case in cases)} with a row in metadata.csv")
     return Part(
@@ -62,6 +70,7 @@ def match_cases(
     stored: Mapping[str, StoredScan],
     excluded: set[str],
     split: Literal["train", "validation"] | None = None,
+    patients: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[list[Case], list[Case], list[Case], list[Problem]]:
     """Cases with a text, without one, and excluded as no chest; and a problem for each without a text."""
     cases: list[Case] = []
@@ -77,7 +86,7 @@ def match_cases(
         mask = masks.get(key, MaskFiles((), "regions"))
         case = Case(
             case_id=case_id,
-            patient_id=volume_patient(case_id),
+            patient_id=find_patient(case_id, patients),
             kind="volume",
             image_paths=(path,),
             mask_paths=mask.paths,

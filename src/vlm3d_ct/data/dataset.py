@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from vlm3d_ct.config import AugmentConfig, Config
 from vlm3d_ct.data.augment import draw_change
 from vlm3d_ct.data.batch import Batch, Change, Sample, Stack, collate
-from vlm3d_ct.data.cache import Cache
+from vlm3d_ct.data.cache import OTHER_SOURCES, Cache
 from vlm3d_ct.data.case import Case
 from vlm3d_ct.data.order import MicroBatchOrder
 from vlm3d_ct.data.prepare import prepare_case
@@ -72,7 +72,7 @@ class CaseDataset(Dataset[Sample]):
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         epoch, number = key
         case = self.cases[number]
-        prepared = self.cache.read(case.case_id, case.kind)
+        prepared = self.cache.read(case)
         which, change = 0, Change()
         if self.augment is not None:
             which = int(random_stream(self.seed, "report", epoch, case.kind, case.case_id).integers(len(case.reports)))
@@ -143,28 +143,33 @@ class _MicroBatches(Dataset[Batch | SlotBatch | DataError]):
         problems: list[Problem] = []
         for key in keys:
             try:
-                stack.add(self._sample(key))
+                stack.add(read_sample(self.dataset, key, self.preprocess))
             except DataError as error:
                 problems.extend(error.problems)
         if problems:
             return DataError(problems)
         return filling.pack(stack.batch())
 
-    def _sample(self, key: tuple[int, int]) -> Sample:
-        """The sample; an entry that the disk has damaged since it was prepared is made again, once."""
+
+def read_sample(dataset: CaseDataset, key: tuple[int, int], preprocess: Preprocess) -> Sample:
+    """``dataset[key]``; an entry that the disk has damaged since it was prepared, or that a case of the same name from
+    another folder has taken, is made again, once.
+
+    Raises:
+        DataError: the entry is missing, or is damaged and cannot be made again.
+    """
+    try:
+        return dataset[key]
+    except DataError as damaged:
+        if any(problem.code not in {"cache-damaged", OTHER_SOURCES} for problem in damaged.problems):
+            raise
         try:
-            return self.dataset[key]
-        except DataError as damaged:
-            if any(problem.code != "cache-damaged" for problem in damaged.problems):
-                raise
-            case, cache = self.dataset.cases[key[1]], self.dataset.cache
-            try:
-                prepare_case(case, preprocess=self.preprocess, cache=cache)
-            except (DataError, OSError) as error:
-                more = error.problems if isinstance(error, DataError) else ()
-                raise DataError([*damaged.problems, *more]) from None
-            warn(f"made again from its source: {damaged}")
-            return self.dataset[key]
+            prepare_case(dataset.cases[key[1]], preprocess=preprocess, cache=dataset.cache)
+        except (DataError, OSError) as error:
+            more = error.problems if isinstance(error, DataError) else ()
+            raise DataError([*damaged.problems, *more]) from None
+        warn(f"made again from its source: {damaged}")
+        return dataset[key]
 
 
 def training_loader(dataset: CaseDataset, order: MicroBatchOrder, config: Config) -> Generator[Batch, None, None]:
@@ -233,13 +238,17 @@ def _leave_if_alone(run: int) -> None:
         os._exit(1)
 
 
-def evaluation_batches(dataset: CaseDataset, batches: Sequence[Sequence[int]]) -> DataLoader[Sample]:
-    """Cases as they are: one `Batch` for each list of case numbers, which are of one kind."""
-    return DataLoader(
-        dataset,
-        batch_sampler=[[(0, number) for number in numbers] for numbers in batches],
-        collate_fn=partial(collate, pad_id=dataset.tokenizer.pad_id),
-    )
+def evaluation_batches(
+    dataset: CaseDataset, batches: Sequence[Sequence[int]], preprocess: Preprocess
+) -> Generator[Batch, None, None]:
+    """Cases as they are: one `Batch` for each list of case numbers, which are of one kind.
+
+    Raises:
+        DataError: as `read_sample`.
+    """
+    for numbers in batches:
+        samples = [read_sample(dataset, (0, number), preprocess) for number in numbers]
+        yield collate(samples, pad_id=dataset.tokenizer.pad_id)
 
 
 def open_cache(config: Config) -> Cache:

@@ -7,7 +7,8 @@ import unicodedata
 from pathlib import Path, PurePosixPath
 
 NIFTI_SUFFIX = ".nii.gz"
-_CTRATE = re.compile(r"((?:train|valid)_[1-9][0-9]*)_([a-z]+)_([1-9][0-9]*)", re.IGNORECASE)
+_CTRATE = re.compile(r"([a-z]+_[0-9]+)_([a-z]+)_([0-9]+)", re.IGNORECASE)
+"""Split and patient, scan, reconstruction; ``train`` and ``valid`` in CT-RATE itself, other words elsewhere."""
 
 
 def volume_stem(name: str) -> str:
@@ -17,9 +18,18 @@ def volume_stem(name: str) -> str:
 
 
 def volume_patient(stem: str) -> str:
-    """The patient of a volume: ``train_12_a_1`` -> ``train_12``; of other names the part before the first ``_``."""
+    """The patient of a volume: ``train_12_a_1`` -> ``train_12``; of other names the part before the first ``_``, ``-``.
+
+    Nothing tells ``case_1`` and ``case_2``, two patients, from ``anna_1`` and ``anna_2``, two scans of one: `patients`
+    has a table for it.
+    """
     match = _CTRATE.fullmatch(stem)
-    return match[1].lower() if match else stem.split("_", 1)[0]
+    return match[1].lower() if match else re.split("[_-]", stem, maxsplit=1)[0]
+
+
+def follows_pattern(stem: str) -> bool:
+    """Whether a volume is named as CT-RATE's are, so that its name does say whose it is."""
+    return _CTRATE.fullmatch(stem) is not None
 
 
 def scan_of(stem: str) -> str:

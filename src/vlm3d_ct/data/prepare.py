@@ -13,7 +13,7 @@ from functools import partial
 from math import prod
 from pathlib import Path
 
-from vlm3d_ct.data.cache import Cache
+from vlm3d_ct.data.cache import Cache, sources_still_there
 from vlm3d_ct.data.case import Case
 from vlm3d_ct.data.cluster import dask_cluster
 from vlm3d_ct.data.load import load_and_preprocess
@@ -123,7 +123,8 @@ def prepare_case(case: Case, *, preprocess: Preprocess, cache: Cache) -> float:
             f"{preprocess.fingerprint}. Install the same version of vlm3d-ct on all machines."
         )
     start = time.perf_counter()
-    cache.write(case, load_and_preprocess(case, preprocess))
+    sources = sources_still_there(case) or []  # loading says which file is absent
+    cache.write(case, load_and_preprocess(case, preprocess), sources)
     return time.perf_counter() - start
 
 

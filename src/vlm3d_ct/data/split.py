@@ -6,21 +6,27 @@ import hashlib
 from collections.abc import Iterable
 
 from vlm3d_ct.data.case import Case
+from vlm3d_ct.log import say
 from vlm3d_ct.volumes.faults import fault
 
 
 def split_patients(cases: Iterable[Case], validation_fraction: float) -> tuple[list[Case], list[Case]]:
     """(training, validation) cases: by the split that the folder declares, else by a hash of the patient id.
 
-    The hash depends on nothing but the id: growing data, another seed or another machine move no patient.
+    The hash depends on nothing but the id: growing data, another seed or another machine move no patient. A folder that
+    holds one side only, such as CT-RATE's ``train_fixed`` without ``valid_fixed``, declares no split.
 
     Raises:
         DataError: a patient is declared for both splits.
     """
     sides: tuple[list[Case], list[Case]] = ([], [])
     declared: dict[str, Case] = {}
+    cases = list(cases)
+    both = {"train", "validation"} <= {case.split for case in cases}
+    if not both and (only := next((case.split for case in cases if case.split), None)):
+        say(f"all volumes are of the {only} split: {validation_fraction:.0%} of the patients are held out of it")
     for case in cases:
-        if case.split is None:
+        if case.split is None or not both:
             sides[patient_share(case.patient_id) < validation_fraction].append(case)
             continue
         first = declared.setdefault(case.patient_id, case)

@@ -117,7 +117,7 @@ def read_scene(case: Case, cache: Cache) -> LesionScene:
     Raises:
         DataError: the lesion mask is damaged or of another grid than the volume.
     """
-    prepared = cache.read(case.case_id, case.kind)
+    prepared = cache.read(case)
     if case.kind == "slice":
         if prepared.labels is None:
             raise ValueError(f"{case.case_id} has no lesion mask")

@@ -91,7 +91,7 @@ def show_regions(
     shown = []
     for match in matches:
         case = cases[match.case]
-        prepared = cache.read(case.case_id, case.kind)
+        prepared = cache.read(case)
         labels = None
         if case.kind == "volume" and prepared.labels is not None:
             labels = np.where(prepared.labels == match.region + 1, prepared.labels, 0).astype(np.uint8)

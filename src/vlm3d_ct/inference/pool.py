@@ -17,7 +17,7 @@ from vlm3d_ct.config import Config, config_to_mapping
 from vlm3d_ct.data.batch import Batch
 from vlm3d_ct.data.case import Case
 from vlm3d_ct.data.dataset import CaseDataset, evaluation_batches
-from vlm3d_ct.distributed import gather_objects, rank, world_size
+from vlm3d_ct.distributed import gather_objects, leaving_together, rank, world_size
 from vlm3d_ct.embeddings import NO_TEXT_GROUP, EmbeddingKey, EmbeddingSet, EmbeddingStore
 from vlm3d_ct.errors import Stopped
 from vlm3d_ct.inference.device import autocast_for_inference, model_input, one_thread_each, to_numpy
@@ -27,6 +27,7 @@ from vlm3d_ct.models import ModelInput, Representations, VisionLanguageModel
 from vlm3d_ct.text.mentions import find_mentions
 from vlm3d_ct.text.regions import load_region_table
 from vlm3d_ct.text.report import Report
+from vlm3d_ct.volumes.preprocess import Preprocess
 
 MaskUse = Literal["given", "predicted", "none"]
 """How region masks guide the encoder: ``given`` (predicted where a case has none), always ``predicted``, or ``none``:
@@ -53,9 +54,11 @@ def embed_cases(
 
     Raises:
         Stopped: ``stopping``, asked between batches, said yes on some rank; all ranks raise it.
+        DataError: an entry is damaged and cannot be made again; the other ranks raise a `ConfigError`.
     """
     was_training = model.training
     model.eval()
+    preprocess = Preprocess.from_config(config.preprocess)
     own = _batches(dataset.cases, _batch_size(config, device))[rank() :: world_size()]
     threads = torch.get_num_threads() if device.type == "cpu" else 1
 
@@ -67,6 +70,7 @@ def embed_cases(
 
     parts: list[dict[str, np.ndarray]] = []
     with (
+        leaving_together(),
         progress("Embedding", total=sum(map(len, own))) as ticker,
         one_thread_each(device),
         ThreadPoolExecutor(threads) as pool,
@@ -75,7 +79,7 @@ def embed_cases(
             if stopping():
                 break
             numbers = own[group : group + threads]
-            for part in pool.map(embed, list(evaluation_batches(dataset, numbers))):
+            for part in pool.map(embed, list(evaluation_batches(dataset, numbers, preprocess))):
                 parts.append(part)
                 ticker.advance(len(part["volume"]))
     model.train(was_training)

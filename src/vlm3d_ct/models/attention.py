@@ -6,7 +6,7 @@ cost grows linearly with depth. `attend_by_distance` is what this stands in for,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +21,9 @@ QueryKeyValue = tuple[Tensor, Tensor, Tensor]
 SCORES_IN_MEMORY = 2**24
 """With dropout on a CPU so many scores are computed at a time; a slab of the full-size encoder has 12.8 M."""
 
-
+LARGEST_FUSED_BATCH = 65535
+"""CUDA's memory-efficient kernel takes no larger batch with dropout (torch 2.13). Along z every column of patches is an
+entry of it: 1024 for a volume or a stack of slices of full size."""
 SHORT = 64**2
 """Queries times keys below which plain products replace a CPU's fused kernel in bf16; in fp16 they would overflow."""
 
@@ -45,17 +47,34 @@ def attend(
         # the fused kernel's backward pass takes 2 to 15 times as long where it fills no tile (docs/log.md)
         return _weights(query, key, bias).to(value.dtype) @ value
     if dropout == 0.0 or query.is_cuda:
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout)
+        if len(query) <= LARGEST_FUSED_BATCH:
+            return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout)
+        mixed = [
+            F.scaled_dot_product_attention(q, k, v, attn_mask=part_of_bias, dropout_p=dropout)
+            for q, k, v, part_of_bias in _split(query, key, value, bias, LARGEST_FUSED_BATCH)
+        ]
+        return torch.cat(mixed)
     # No fused CPU kernel drops weights, and PyTorch's own fall-back spends most of its time on drawing them.
     rows = max(1, SCORES_IN_MEMORY // (query.shape[1] * query.shape[2] * key.shape[2]))
-    parts = (query.split(rows), key.split(rows), value.split(rows))
-    biases: Sequence[Tensor | None] = [bias] * len(parts[0]) if bias is None or len(bias) == 1 else bias.split(rows)
     # recomputed in the backward pass, a few rows at a time: no more than their scores are ever in memory
     mixed = [
         checkpoint(_attend_with_dropout, q, k, v, part_of_bias, dropout, use_reentrant=False)
-        for q, k, v, part_of_bias in zip(*parts, biases, strict=True)
+        for q, k, v, part_of_bias in _split(query, key, value, bias, rows)
     ]
     return torch.cat(mixed)
+
+
+def _split(
+    query: Float[Tensor, "b h q e"],
+    key: Float[Tensor, "b h k e"],
+    value: Float[Tensor, "b h k e"],
+    bias: Float[Tensor, "#b #h #q k"] | None,
+    rows: int,
+) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor | None]]:
+    """All of them, so many entries of the batch at a time; a bias that all share goes with each part."""
+    parts = (query.split(rows), key.split(rows), value.split(rows))
+    biases: Sequence[Tensor | None] = [bias] * len(parts[0]) if bias is None or len(bias) == 1 else bias.split(rows)
+    return zip(*parts, biases, strict=True)
 
 
 def _attend_with_dropout(

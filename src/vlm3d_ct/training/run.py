@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
+from contextlib import ExitStack
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,9 +13,9 @@ import torch
 
 from vlm3d_ct.config import Config
 from vlm3d_ct.data.begun import read_begun, write_begun
-from vlm3d_ct.data.cohort import Cohort, find_cohort, prepare_cohort
+from vlm3d_ct.data.cohort import LONGEST_PREPARATION, Cohort, check_sides, find_cohort, prepare_cohort
 from vlm3d_ct.data.dataset import CaseDataset, open_cache
-from vlm3d_ct.distributed import leaving_together, pick_device, process_group, rank, world_size
+from vlm3d_ct.distributed import from_main_rank, leaving_together, pick_device, process_group, rank, world_size
 from vlm3d_ct.errors import ConfigError, Stopped
 from vlm3d_ct.inference import load_weights, read_text_side
 from vlm3d_ct.log import format_bytes, say
@@ -23,6 +25,7 @@ from vlm3d_ct.seeding import derive_seed
 from vlm3d_ct.text.regions import load_region_table
 from vlm3d_ct.text.tokenize import ReportTokenizer, train_small_tokenizer
 from vlm3d_ct.training.announce import announce
+from vlm3d_ct.training.lock import only_run
 from vlm3d_ct.training.resume import Start, check_same_run, find_start
 from vlm3d_ct.training.stop import StopRequest, clear_stopped, mark_stopped, stop_on_signals
 from vlm3d_ct.training.trainer import RunFacts, Trainer, Validate
@@ -53,9 +56,9 @@ def train(
     """
     device = pick_device()
     timeout = timedelta(minutes=config.training.timeout_minutes)
-    with stop_on_signals() as stop, process_group(device, timeout):
+    with stop_on_signals() as stop, process_group(device, timeout), ExitStack() as held:
         try:
-            _train(config, output_dir, resume, make_validate, allow_changes, device, stop)
+            _train(config, output_dir, resume, make_validate, allow_changes, device, stop, held)
         except Stopped as stopped:
             if rank() == 0:
                 mark_stopped(output_dir, str(stopped))
@@ -70,18 +73,19 @@ def _train(
     allow_changes: AbstractSet[str],
     device: torch.device,
     stop: StopRequest,
+    held: ExitStack,
 ) -> None:
     with leaving_together():
         if rank() == 0:
             clear_stopped(output_dir)
     start = find_start(config, output_dir, resume)
-    with leaving_together():
-        found = _found_cases(config, start)
+    found = from_main_rank(lambda: _found_cases(config, start), LONGEST_PREPARATION)
     # a BERT that is not there is noticed before hours of preparing; a small one is made of the prepared cases' texts
     later = start.content is None and config.text.source == "small"
     with leaving_together():
         built = None if later else _build(config, found, start)
     cohort = prepare_cohort(found, config, workers=config.data.num_workers, stopping=lambda: bool(stop))
+    check_sides(cohort, config)  # preparing may have left cases out
     _check_precision(config, device)
     if built is None:
         built = _build(config, cohort, start)
@@ -89,7 +93,12 @@ def _train(
     if start.continues and start.content is not None:
         with leaving_together():
             check_same_run(start, config, cohort.identity, step_batch(config), allow_changes)
+    with leaving_together():
+        if rank() == 0:
+            held.enter_context(only_run(output_dir))
+    if start.continues and start.content is not None:
         trainer.restore(start.content)
+    start = replace(start, content=None)  # weights and moments, else kept in memory by every rank to the end
     built.model.text_encoder.readings = _readings(config, built)
     announce(
         config,
@@ -111,7 +120,10 @@ def _found_cases(config: Config, start: Start) -> Cohort:
     """The cases of the data folders; of a run that is continued those that it began with, though there be more now."""
     found = find_cohort(config)
     begun = read_begun(start.source.parent) if start.continues and start.source is not None else None
-    return found if begun is None else found.restricted_to(begun)
+    if begun is not None:
+        found = found.restricted_to(begun)
+    check_sides(found, config)  # before hours of preparing
+    return found
 
 
 def step_batch(config: Config) -> int:
@@ -182,11 +194,6 @@ def _trainer(
     )
     training = CaseDataset(cohort.training, cache, with_opposites, table, config.augment, config.seed)
     held_out = [case for case in cohort.validation if case.kind == "volume"]
-    if not held_out:
-        raise ConfigError(
-            f"data.validation_fraction = {config.data.validation_fraction}: leaves no volume for validation among "
-            f"{len(cohort.training)} training cases; raise it or add patients."
-        )
     validation = CaseDataset(held_out, cache, tokenizer, table, None, config.seed)
     seen_before = start.content["training_patients"] if start.content is not None else []
     patients = sorted({*cohort.training_patients, *seen_before})  # of earlier stages, too

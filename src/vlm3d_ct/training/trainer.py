@@ -123,7 +123,8 @@ class Trainer:
         """Take up a checkpoint of this very run (the weights are loaded already)."""
         self.objective.load_state_dict(content["objective"])
         restore_optimizer(self.optimizer, content["optimizer"])
-        self.scaler.load_state_dict(content["scaler"])
+        if content["scaler"]:  # empty, where the run was not in fp16 before
+            self.scaler.load_state_dict(content["scaler"])
         self.step, self.skipped_in_a_row = content["step"], content["skipped_in_a_row"]
         scored = [entry["step"] for entry in content["kept"] if entry["score"] is not None]
         self._validated_step = max(scored, default=0)
@@ -274,6 +275,9 @@ class Trainer:
         due = at_validation and self._validated_step != self.step
         interrupted = any_rank(bool(stop), self.device) and (due or not finished)
         if due and not interrupted:
+            if not saved:
+                self.save(None)  # whatever happens in the validation, these epochs are kept
+                saved = True
             try:
                 scores = self.validate(
                     whole_model(self.model, self.built, self.config, self.device), lambda: bool(stop)
@@ -286,7 +290,6 @@ class Trainer:
                 say(f"epoch {epoch}: " + ", ".join(f"{name} {value:.3f}" for name, value in scores.items()))
                 self._validated_step = self.step
                 self.save(scores["score"])
-                saved = True
                 interrupted = any_rank(bool(stop), self.device) and not finished
         problem = None if recorder is None else recorder.failure
         if not (interrupted or any_rank(problem is not None or self.saver.wants_attention(), self.device)):

@@ -56,7 +56,8 @@ class Geometry:
 def is_blank(file: NiftiFile) -> bool:
     """Whether a header says nothing about the patient: no orientation code, or the identity that stands for one.
 
-    Writers that know no geometry leave an affine of exactly 1 mm along R, A, S with its origin at 0.
+    Writers that know no geometry leave voxels of exactly 1 mm from an origin at 0, along R, A, S (nibabel's default) or
+    along L, P, S (ITK's).
     """
     header = file.header
     if not (int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0):
@@ -65,7 +66,8 @@ def is_blank(file: NiftiFile) -> bool:
         return False
     try:
         with np.errstate(all="ignore"):  # what is not finite is no identity
-            return np.array_equal(header.get_best_affine(), np.eye(4))
+            affine = header.get_best_affine()
+            return any(np.array_equal(affine, identity) for identity in (np.eye(4), np.diag([-1.0, -1.0, 1.0, 1.0])))
     except _NO_QFORM:
         return False
 

@@ -24,7 +24,7 @@ AIR_BELOW_HU = -200
 TISSUE_ABOVE_HU = 0
 """A CT shows bone or muscle: a volume whose greatest value lies below this does not hold Hounsfield units."""
 SOFT_TISSUE_HU, AIR_OR_LUNG_HU, LEAST_SHARE = (-200, 200), (-1100, -600), 0.02
-"""At least this share of a volume rescaled by a table must lie in each of the two ranges."""
+"""At least this share of a volume must lie in each of the two ranges."""
 MAX_SLOPE, MAX_INTERCEPT_HU = 100.0, 32768.0
 MAX_REGION = 20
 
@@ -52,8 +52,7 @@ def read_volume(path: Path, *, stored: StoredScan | None = None) -> Volume:
     slope, intercept = scaling(file) if applied is None else _table_scaling(file, applied)
     values = _to_hu(read_stored(file), slope, intercept, path)
     _check_hu(values, path)
-    if applied is not None:
-        _check_histogram(values, path)
+    _check_histogram(values, path, by_table=applied is not None)
     where = "the header" if applied is None else applied.table.name
     scale = f"HU {_formula(slope, intercept, where)}; geometry by {geometry.basis}."
     if stored is not None and applied is None:
@@ -196,18 +195,24 @@ def _check_hu(values: Int16[np.ndarray, "k j i"], path: Path) -> None:
         raise fault("not-hu", path, "voxels", shown, message, remedy)
 
 
-def _check_histogram(values: Int16[np.ndarray, "k j i"], path: Path) -> None:
-    """Refuse values that a table's row moved to the wrong place.
+def _check_histogram(values: Int16[np.ndarray, "k j i"], path: Path, *, by_table: bool) -> None:
+    """Refuse values that lie in the wrong place: moved by a table's row, or never moved from what a scanner stores.
 
     Least and greatest value do not tell: padding and metal reach far. Values that were in HU already lose their soft
-    tissue, and values that a row left too high have no air. 0.48-0.61 and 0.30-0.37 of three real scans lie there.
+    tissue to a row, and values that were left too high have no air. 0.48-0.61 and 0.30-0.37 of three real scans lie
+    there.
     """
+    told = "With the table's slope and intercept" if by_table else "With its header's slope and intercept"
+    remedy = (
+        "Check the row of this file: its values may be in HU already, or the row may be of another file."
+        if by_table
+        else "Apply slope and intercept exactly once: scanners often store HU + 1024."
+    )
     for name, (low, high) in (("soft tissue", SOFT_TISSUE_HU), ("air or lung", AIR_OR_LUNG_HU)):
         share = np.count_nonzero((values >= low) & (values <= high)) / values.size
         if share < LEAST_SHARE:
             shown = f"{share:.2%} of the voxels in {low}..{high}"
-            message = f"With the table's slope and intercept the volume shows no {name}, so these are no HU."
-            remedy = "Check the row of this file: its values may be in HU already, or the row may be of another file."
+            message = f"{told} the volume shows no {name}, so these are no HU."
             raise fault("not-hu", path, "voxels", shown, message, remedy)
 
 

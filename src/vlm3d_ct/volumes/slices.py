@@ -18,6 +18,8 @@ MAX_SIDE = 4096
 """Largest accepted width and height of a slice."""
 HALF_WHITE = 128
 _FORMATS = ("JPEG", "PNG")
+_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}
+"""Pillow's names for 8 bits a channel, and 1."""
 _COPY_AGAIN = "Export or copy the image again."
 
 
@@ -94,7 +96,8 @@ def _read_grey(path: Path) -> UInt8[np.ndarray, "y x"]:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=_FORMATS) as image:
                 width, height = image.size
-                if max(width, height) <= MAX_SIDE:
+                mode = image.mode
+                if max(width, height) <= MAX_SIDE and mode in _MODES:
                     return np.asarray(image.convert("L"))
     except FileNotFoundError:
         remedy = "Put the file there or remove its entry."
@@ -107,4 +110,8 @@ def _read_grey(path: Path) -> UInt8[np.ndarray, "y x"]:
         raise fault("not-an-image", path, "file", "no JPEG or PNG", "This is no image.", _COPY_AGAIN) from None
     except (OSError, SyntaxError, ValueError) as error:  # Pillow reports damage by any of these
         raise fault("damaged-image", path, "file", str(error), "The image is damaged.", _COPY_AGAIN) from None
+    if mode not in _MODES:  # Pillow would clip 16 bits to white
+        message = "The image has not 8 bits a pixel, so which grey its values stand for is not known."
+        remedy = "Export the slice as 8-bit grey, in a window of your choice."
+        raise fault("image-depth", path, "mode", mode, message, remedy)
     raise fault("image-bomb", path, "size", f"{width}x{height}", "No slice is that large.", "Do not use this file.")

@@ -11,7 +11,7 @@ import pytest
 from data_folders import write_ctrate
 
 from vlm3d_ct.cli.main import run
-from vlm3d_ct.data.cache import Cache
+from vlm3d_ct.data.cache import Cache, sources_of
 from vlm3d_ct.data.case import Case
 from vlm3d_ct.data.entry import read_header
 from vlm3d_ct.data.layout import read_cases
@@ -55,7 +55,7 @@ def _assert_equal(a: Prepared, b: Prepared) -> None:
 @pytest.mark.parametrize("labels", [True, False])
 def test_what_goes_in_comes_out(cache: Cache, case: Case, labels: bool) -> None:
     cache.write(case, _prepared(labels=labels))
-    _assert_equal(cache.read(case.case_id, "volume"), _prepared(labels=labels))
+    _assert_equal(cache.read(case), _prepared(labels=labels))
     assert read_header(cache.path(case.case_id, "volume"))[0].shape == (4, 8, 16)
 
 
@@ -63,12 +63,12 @@ def test_grey_slices_come_back_as_they_were(cache: Cache, case: Case) -> None:
     grey = np.arange(4 * 8 * 16, dtype=np.uint8).reshape(4, 8, 16)
     prepared = replace(_prepared(labels=False), voxels_hu=grey, kind="slice")
     cache.write(replace(case, kind="slice"), prepared)
-    _assert_equal(cache.read(case.case_id, "slice"), prepared)
+    _assert_equal(cache.read(replace(case, kind="slice")), prepared)
 
 
-def test_an_absent_entry_is_refused(cache: Cache) -> None:
+def test_an_absent_entry_is_refused(cache: Cache, case: Case) -> None:
     with pytest.raises(DataError, match=r"prepare.*not-prepared"):
-        cache.read("train_1_a_1", "volume")
+        cache.read(case)
 
 
 def test_cache_refuses_another_fingerprint(cache: Cache, case: Case) -> None:
@@ -80,7 +80,7 @@ def test_cache_refuses_another_fingerprint(cache: Cache, case: Case) -> None:
     cache.path(case.case_id, "volume").rename(target)
     assert not other.is_current(case)
     with pytest.raises(DataError, match=r"fingerprint = 0123456789ab.*prepare"):
-        other.read(case.case_id, "volume")
+        other.read(case)
 
 
 def test_no_damage_is_read_silently(cache: Cache, case: Case) -> None:
@@ -92,12 +92,12 @@ def test_no_damage_is_read_silently(cache: Cache, case: Case) -> None:
         flipped[position // 8] ^= 1 << position % 8
         path.write_bytes(flipped)
         with pytest.raises(DataError, match="cache-damaged"):
-            cache.read(case.case_id, "volume")
+            cache.read(case)
     for length in random_stream(0, "cuts").integers(0, len(good), 200).tolist():
         path.write_bytes(good[:length])
         assert not cache.is_current(case)
         with pytest.raises(DataError, match="cache-damaged"):
-            cache.read(case.case_id, "volume")
+            cache.read(case)
 
 
 def test_an_entry_is_current_until_its_sources_change(cache: Cache, case: Case) -> None:
@@ -112,6 +112,27 @@ def test_an_entry_is_current_until_its_sources_change(cache: Cache, case: Case) 
     assert cache.is_current(case)
     case.mask_paths[0].write_bytes(b"another")
     assert not cache.is_current(case)
+
+
+def test_a_source_that_is_replaced_while_it_is_read_makes_no_current_entry(cache: Cache, case: Case) -> None:
+    before = sources_of(case)
+    case.image_paths[0].write_bytes(b"another file")
+    cache.write(case, _prepared(), before)
+    assert not cache.is_current(case)
+    with pytest.raises(DataError, match=r"other files than this case.*prepare.*cache-other-sources"):
+        cache.read(case)
+
+
+def test_an_entry_whose_sources_have_gone_can_still_be_read(cache: Cache, case: Case) -> None:
+    cache.write(case, _prepared())
+    case.image_paths[0].unlink()
+    _assert_equal(cache.read(case), _prepared())
+
+
+def test_a_disk_that_does_not_give_an_entry_is_not_called_an_absent_one(cache: Cache, case: Case) -> None:
+    cache.path(case.case_id, "volume").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"file = Is a directory.*cache-unreadable"):
+        cache.read(case)
 
 
 @pytest.mark.parametrize("name", ["../up", "a/b", "", ".hidden", "a\x00", "x" * 300, "-rf", "ä"])
@@ -144,7 +165,7 @@ def test_a_source_whose_name_is_no_utf_8_is_stored_and_found_again(cache: Cache,
     named = replace(case, mask_paths=(odd,))
     cache.write(named, _prepared(labels=True))
     assert cache.is_current(named)
-    _assert_equal(cache.read(case.case_id, "volume"), _prepared(labels=True))
+    _assert_equal(cache.read(named), _prepared(labels=True))
 
 
 def test_another_row_of_metadata_makes_an_entry_stale(cache: Cache, case: Case) -> None:
@@ -163,7 +184,7 @@ def test_hu_in_8_bits_come_back_as_they_were_rounded_and_take_less(
     cache.write(case, exact)
     size = path.stat().st_size
     cache.write(case, rounded)
-    read = cache.read(case.case_id, "volume")
+    read = cache.read(case)
     _assert_equal(read, rounded)
     assert read.precision == "uint8"
     assert path.stat().st_size < size

@@ -19,8 +19,16 @@ from vlm3d_ct.config import AugmentConfig, Config
 from vlm3d_ct.data.batch import Batch, Change, Sample, collate
 from vlm3d_ct.data.case import Case
 from vlm3d_ct.data.cohort import find_cohort, prepare_cohort
-from vlm3d_ct.data.dataset import CaseDataset, evaluation_batches, open_cache, some_sentences, training_loader
+from vlm3d_ct.data.dataset import (
+    CaseDataset,
+    evaluation_batches,
+    open_cache,
+    read_sample,
+    some_sentences,
+    training_loader,
+)
 from vlm3d_ct.data.order import MicroBatchOrder, epoch_order
+from vlm3d_ct.data.prepare import prepare_case
 from vlm3d_ct.errors import DataError
 from vlm3d_ct.seeding import random_stream
 from vlm3d_ct.text.mirror import can_mirror, mirror_text
@@ -28,6 +36,7 @@ from vlm3d_ct.text.regions import load_region_table
 from vlm3d_ct.text.report import Report, Step
 from vlm3d_ct.text.sentences import split_sentences
 from vlm3d_ct.text.tokenize import ReportTokenizer, train_small_tokenizer
+from vlm3d_ct.volumes.preprocess import Preprocess
 
 SOME_SENTENCES = AugmentConfig(flip_probability=0.0, sentence_probability=1.0)
 ALWAYS_FLIP = AugmentConfig(flip_probability=1.0)
@@ -163,9 +172,11 @@ def test_workers_change_nothing_in_the_batches(
 def test_evaluation_takes_the_cases_as_they_come(cases: tuple[Case, ...], config: Config, tokenizer: ReportTokenizer):
     volumes = [i for i, case in enumerate(cases) if case.kind == "volume"][:7]
     dataset = make_dataset(cases, config, tokenizer, None)
-    batches = list(evaluation_batches(dataset, [volumes[:3], volumes[3:6], volumes[6:]]))
-    assert [len(batch.case_ids) for batch in batches] == [3, 3, 1]  # type: ignore[attr-defined]
-    assert [name for batch in batches for name in batch.case_ids] == [cases[i].case_id for i in volumes]  # type: ignore[attr-defined]
+    batches = list(
+        evaluation_batches(dataset, [volumes[:3], volumes[3:6], volumes[6:]], Preprocess.from_config(config.preprocess))
+    )
+    assert [len(batch.case_ids) for batch in batches] == [3, 3, 1]
+    assert [name for batch in batches for name in batch.case_ids] == [cases[i].case_id for i in volumes]
 
 
 def test_a_batch_stacks_its_cases_and_pads_their_texts(
@@ -308,7 +319,35 @@ def test_a_damaged_entry_is_made_again_from_its_source(
         assert_equal_batches(one, other)
     names = {case_id for batch in batches for case_id in batch.case_ids}
     assert capfd.readouterr().err.count("made again from its source") == len(names)
-    assert all(open_cache(damaged).read(name, "volume") for name in names)
+    assert all(open_cache(damaged).read(case) for case in cases if case.case_id in names)
+
+
+def test_an_evaluation_makes_a_damaged_entry_again(
+    cases: tuple[Case, ...], config: Config, damaged: Config, tokenizer: ReportTokenizer
+):
+    preprocess = Preprocess.from_config(config.preprocess)
+    for one, other in zip(
+        evaluation_batches(make_dataset(cases, damaged, tokenizer, None), [[0, 1], [2]], preprocess),
+        evaluation_batches(make_dataset(cases, config, tokenizer, None), [[0, 1], [2]], preprocess),
+        strict=True,
+    ):
+        assert_equal_batches(one, other)
+
+
+def test_an_entry_that_another_folders_case_of_the_same_name_has_taken_is_made_again(
+    cases: tuple[Case, ...], config: Config, tokenizer: ReportTokenizer, tmp_path: Path
+):
+    own = replace(config, data=replace(config.data, cache_dir=str(tmp_path / "cache")))
+    preprocess, cache = Preprocess.from_config(config.preprocess), open_cache(own)
+    first, second = (case for case in cases[:2] if case.kind == "volume")
+    namesake = replace(second, case_id=first.case_id)  # as if from another folder
+    prepare_case(first, preprocess=preprocess, cache=cache)
+    prepare_case(namesake, preprocess=preprocess, cache=cache)
+    with pytest.raises(DataError, match=r"cache-other-sources"):
+        cache.read(first)
+    dataset = make_dataset([first], own, tokenizer, None)
+    expected = make_dataset([first], config, tokenizer, None)[0, 0]
+    assert_equal_samples(read_sample(dataset, (0, 0), preprocess), expected)
 
 
 @pytest.mark.parametrize("workers", [0, 1])

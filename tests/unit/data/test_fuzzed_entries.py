@@ -91,7 +91,7 @@ def _fuzz(cache: Cache, case: Case, count: int) -> tuple[float, int]:
         start = time.perf_counter()
         cache.is_current(case)
         try:
-            read = cache.read(case.case_id, "volume")
+            read = cache.read(case)
         except DataError:
             refused += 1
         else:

@@ -245,3 +245,48 @@ def test_names_and_patients() -> None:
     assert volume_patient("valid_12_a_1") == "valid_12"
     assert volume_patient("scan7_left") == "scan7"
     assert slice_patient("973_1_0_177") == "omni_973"
+    assert volume_patient("test_007_a_1") == "test_007"
+    assert volume_patient("MRN12-1") == volume_patient("MRN12-2") == "MRN12"
+
+
+@pytest.mark.parametrize(("stems", "count"), [("case_{}", 4), ("case_{}", 21), ("scan-{}", 40)])
+def test_names_that_tell_no_patients_apart_are_refused_and_a_table_helps(
+    tmp_path: Path, stems: str, count: int
+) -> None:
+    names = [stems.format(number) for number in range(count)]
+    others = ["train_1_a_1", "anna_1"] if count > 20 else []
+    for name in [*names, *others]:
+        write_volume(tmp_path, name, with_mask=False)
+    write_records(tmp_path, [volume_record(name) for name in [*names, *others]])
+    found = _only_problem(read_cases(tmp_path))
+    assert found.code == "patients-unclear"
+    assert f"{count} of {count + len(others)} volumes" in found.value
+    (tmp_path / "patients.csv").write_text(
+        "VolumeName,PatientID\n" + "".join(f"{name}.nii.gz,P{number // 2}\n" for number, name in enumerate(names))
+    )
+    index = read_cases(tmp_path)
+    assert not index.problems
+    assert len({case.patient_id for case in index.cases}) == (count + 1) // 2 + len(others)
+    assert f"of {(count + 1) // 2 + len(others)} patients" in index.description
+
+
+def test_a_few_scans_of_one_patient_are_no_fault(tmp_path: Path) -> None:
+    for name in ("anna_1", "anna_2", "anna_3"):
+        write_volume(tmp_path, name, with_mask=False)
+    write_records(tmp_path, [volume_record(f"anna_{number}") for number in (1, 2, 3)])
+    assert not read_cases(tmp_path).problems
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ("VolumeName,PatientID\na_1,\n", "names no patient"),
+        ("VolumeName,PatientID\na_1,P1\na_1.nii.gz,P2\n", "another patient"),
+        ("VolumeName,Person\na_1,P1\n", "no column PatientID"),
+    ],
+)
+def test_a_table_of_patients_that_says_nothing_is_refused(tmp_path: Path, rows: str, told: str) -> None:
+    write_volume(tmp_path, "a_1", with_mask=False)
+    write_records(tmp_path, [volume_record("a_1")])
+    (tmp_path / "patients.csv").write_text(rows)
+    assert told in _only_problem(read_cases(tmp_path)).message

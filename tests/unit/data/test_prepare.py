@@ -35,7 +35,7 @@ def _cache(folder: Path) -> Cache:
 def _assert_complete(cache: Cache, cases: tuple[Case, ...]) -> None:
     for case in cases:
         assert cache.is_current(case)
-        cached, fresh = cache.read(case.case_id, case.kind), load_and_preprocess(case, PREPROCESS)
+        cached, fresh = cache.read(case), load_and_preprocess(case, PREPROCESS)
         np.testing.assert_array_equal(cached.voxels_hu, fresh.voxels_hu)
         np.testing.assert_array_equal(np.asarray(cached.labels), np.asarray(fresh.labels))
 

@@ -68,7 +68,7 @@ def _usable(folder: Path, preprocess: Preprocess) -> int:
     cache = Cache(folder / "cache", preprocess.fingerprint)
     current = [case for case in read_cases(folder).cases if cache.is_current(case)]
     for case in current:
-        _assert_same(cache.read(case.case_id, case.kind), load_and_preprocess(case, preprocess))
+        _assert_same(cache.read(case), load_and_preprocess(case, preprocess))
     return len(current)
 
 

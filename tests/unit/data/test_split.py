@@ -59,3 +59,11 @@ def test_a_patient_declared_for_both_splits_is_refused() -> None:
     cases = [replace(_case(5, 1), split="train"), replace(_case(5, 2), split="validation")]
     with pytest.raises(DataError, match="train_5_a_1"):
         split_patients(cases, 0.1)
+
+
+@pytest.mark.parametrize("only", ["train", "validation"])
+def test_a_folder_of_one_split_declares_none(only: str) -> None:
+    """CT-RATE's ``train_fixed`` alone, with ``valid_fixed`` kept for the test."""
+    cases = [replace(case, split=only) for case in CASES]
+    for side, expected in zip(split_patients(cases, 0.1), split_patients(CASES, 0.1), strict=True):
+        assert [case.case_id for case in side] == [case.case_id for case in expected]

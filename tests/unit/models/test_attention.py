@@ -212,3 +212,14 @@ def test_the_same_seed_drops_the_same_weights():
         results.append(attend(query, key, value, dropout=0.5))
     assert torch.equal(results[0], results[1])
     assert not torch.equal(results[0], results[2])
+
+
+@pytest.mark.parametrize("shared_bias", [True, False])
+def test_a_batch_too_large_for_the_fused_kernel_is_split(shared_bias: bool, monkeypatch: pytest.MonkeyPatch):
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(7, 2, 5, 4, generator=generator) for _ in range(3))
+    bias = torch.randn(1 if shared_bias else 7, 2, 5, 5, generator=generator)
+    whole, without = attend(query, key, value, bias=bias), attend(query, key, value)
+    monkeypatch.setattr(attention, "LARGEST_FUSED_BATCH", 3)
+    assert torch.equal(attend(query, key, value, bias=bias), whole)
+    assert torch.equal(attend(query, key, value), without)

@@ -6,6 +6,8 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,9 +23,19 @@ from vlm3d_ct.config import Config
 from vlm3d_ct.data.dataset import CaseDataset
 from vlm3d_ct.errors import ConfigError, DataError, Stopped
 from vlm3d_ct.models import VisionLanguageModel
+from vlm3d_ct.training.lock import LOCK_FILE
 from vlm3d_ct.training.run import train
 from vlm3d_ct.training.stop import STOPPED_FILE
 from vlm3d_ct.training.trainer import Stopping, Validate
+
+HOLD = """
+import sys
+from pathlib import Path
+from vlm3d_ct.training.lock import only_run
+with only_run(Path("{folder}")):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
 
 
 def config_of(phantom_data: tuple[str, ...], *overrides: str) -> Config:
@@ -74,6 +86,7 @@ def test_a_run_validates_saves_and_records_when_it_should(
         "checkpoint_last.pth",
         *names,
         "metrics.jsonl",
+        "run.lock",
         "summary.json",
     ]
     assert (out / "checkpoint_best.pth").readlink().name == names[0]
@@ -202,6 +215,46 @@ def test_a_validation_that_a_signal_ends_is_made_up_for(step: int, phantom_data:
     ends = [load_checkpoint(folder / "checkpoint_last.pth") for folder in (out, tmp_path / "straight")]
     assert ends[0]["kept"] == ends[1]["kept"]
     assert all(torch.equal(ends[0]["model"][name], tensor) for name, tensor in ends[1]["model"].items())
+
+
+def test_the_epochs_before_a_validation_that_fails_are_kept(phantom_data: tuple[str, ...], tmp_path: Path):
+    config, out = config_of(phantom_data), tmp_path / "run"
+    with pytest.raises(IndexError):
+        train(config, out, None, Scores())  # it has no score to give
+    assert load_checkpoint(out / "checkpoint_last.pth")["kept"] == [{"step": 10, "score": None}]
+    again = Scores(0.5, 0.6)
+    train(config, out, None, again)
+    assert again.called == 2
+    train(config, tmp_path / "straight", None, Scores(0.5, 0.6))
+    ends = [load_checkpoint(folder / "checkpoint_last.pth") for folder in (out, tmp_path / "straight")]
+    assert ends[0]["kept"] == ends[1]["kept"] == [{"step": 10, "score": 0.5}, {"step": 15, "score": 0.6}]
+    assert all(torch.equal(ends[0]["model"][name], tensor) for name, tensor in ends[1]["model"].items())
+
+
+def test_a_run_may_be_continued_in_fp16_where_it_began_in_another_precision(
+    phantom_data: tuple[str, ...], tmp_path: Path
+):
+    with pytest.raises(Stopped):
+        train(config_of(phantom_data), tmp_path / "run", None, Scores(0.5, interrupt=True))
+    half = config_of(phantom_data, "training.precision=fp16")
+    train(half, tmp_path / "run", None, Scores(0.6), frozenset({"training.precision"}))
+    content = load_checkpoint(tmp_path / "run" / "checkpoint_last.pth")
+    assert content["step"] == 15
+    assert content["scaler"]["scale"] > 0
+
+
+def test_a_folder_that_another_run_writes_to_is_refused(phantom_data: tuple[str, ...], tmp_path: Path):
+    out = tmp_path / "run"
+    holder = [sys.executable, "-c", HOLD.format(folder=str(out))]
+    with subprocess.Popen(holder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(ConfigError, match=rf"another run writes there \(host .*, process {process.pid}\)"):
+            train(config_of(phantom_data), out, None, Scores(0.5))
+        assert [path.name for path in out.iterdir()] == [LOCK_FILE]
+        process.kill()  # even so, the folder is free again
+    train(config_of(phantom_data, "training.num_epochs=1"), out, None, Scores(0.5))
+    assert load_checkpoint(out / "checkpoint_last.pth")["step"] == 5
 
 
 def test_a_finished_run_started_again_does_nothing(

@@ -120,12 +120,28 @@ def _with_voxel(value: float) -> np.ndarray:
     return array
 
 
+def _padded(array: np.ndarray) -> np.ndarray:
+    array = array.copy()
+    array[:, 0] = -2000  # as some scanners fill what lies outside of the field of view
+    return array
+
+
+ITK_WITHOUT_GEOMETRY = {
+    "pixdim": [1, 1, 1, 1, 0, 0, 0, 0],
+    "srow_x": [-1, 0, 0, 0],
+    "srow_y": [0, -1, 0, 0],
+    "srow_z": [0, 0, 1, 0],
+    "qform_code": 0,
+}
+
 FAULTS = {
     "nan voxel": (_with_voxel(np.nan), {}, "not-finite", "voxels"),
     "infinite voxel": (_with_voxel(np.inf), {}, "not-finite", "voxels"),
     "constant": (np.full((5, 6, 7), -1000, np.int16), {}, "constant", "voxels"),
     "zeros": (np.zeros((5, 6, 7), np.int16), {}, "constant", "voxels"),
     "stored values": (hu() + np.int16(1024), {}, "not-hu", "voxels"),
+    "stored values, padded": (_padded(hu() + np.int16(1024)), {}, "not-hu", "voxels"),
+    "identity along L, P, S": (hu(), ITK_WITHOUT_GEOMETRY, "no-orientation", "sform_code, qform_code"),
     "rescaled twice": (np.clip(hu() - np.int16(8192), -8192, -6000), {}, "not-hu", "voxels"),
     "nan spacing": (hu(), {"pixdim": [1, np.nan, 0.8, 2.5, 0, 0, 0, 0]}, "spacing", "pixdim[1]"),
     "zero spacing": (hu(), {"pixdim": [1, 0.7, 0.8, 0, 0, 0, 0, 0]}, "spacing", "pixdim[3]"),

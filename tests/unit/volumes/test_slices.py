@@ -114,3 +114,9 @@ def test_damaged_images_never_escape_as_other_errors(tmp_path: Path) -> None:
                 read_slices([tmp_path / "x.jpg"])
             except DataError:
                 continue
+
+
+def test_more_than_8_bits_a_pixel_are_refused_instead_of_clipped_to_white(tmp_path: Path) -> None:
+    deep = np.linspace(0, 4000, 30 * 40).reshape(30, 40).astype(np.uint16)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    assert _code(tmp_path / "deep.png") == "image-depth"

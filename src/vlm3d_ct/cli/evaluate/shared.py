@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +13,13 @@ import numpy as np
 from vlm3d_ct.cli.arguments import existing_directory
 from vlm3d_ct.data.cache import Cache
 from vlm3d_ct.data.case import Case, Kind
-from vlm3d_ct.data.cohort import hash_patient
+from vlm3d_ct.data.cohort import LONGEST_PREPARATION, hash_patient
 from vlm3d_ct.data.ctrate import NO_TEXT
 from vlm3d_ct.data.dataset import CaseDataset
 from vlm3d_ct.data.labels import LabelTable, find_labels, read_labels
 from vlm3d_ct.data.layout import CaseIndex, read_cases
 from vlm3d_ct.data.prepare import prepare_cases
-from vlm3d_ct.distributed import gather_objects, process_group, rank, world_size
+from vlm3d_ct.distributed import from_main_rank, gather_objects, leaving_together, process_group, rank, world_size
 from vlm3d_ct.embeddings import EmbeddingSet, EmbeddingStore
 from vlm3d_ct.errors import ConfigError, DataError, Problem
 from vlm3d_ct.evaluation.examples import Example
@@ -30,8 +30,6 @@ from vlm3d_ct.text.findings import ABNORMALITIES
 from vlm3d_ct.text.regions import load_region_table
 from vlm3d_ct.volumes.preprocess import Preprocess
 
-LONGEST_PREPARATION = timedelta(days=7)
-"""How long a rank waits for the others to prepare their share."""
 EMBEDDINGS_FILE = "embeddings.npz"
 NO_CHEST = "shows no chest, by the lists of the data set"
 
@@ -145,7 +143,7 @@ def load_examples(case_ids: Sequence[str], prepared: Prepared) -> list[Example]:
     examples = []
     for case_id in dict.fromkeys(case_ids):
         case = by_id[case_id]
-        voxels = prepared.cache.read(case_id, case.kind)
+        voxels = prepared.cache.read(case)
         examples.append(
             Example(
                 case_id=case_id,
@@ -254,13 +252,15 @@ class _Folder:
         self, directory: Path, preprocess: Preprocess, cache: Cache, *, keep_trained: bool
     ) -> tuple[list[Case], dict[str, int]]:
         """The cases that can be used, prepared; and how many were left out, by reason."""
-        index = read_cases(directory, mask_labels=self.encoder.config.data.mask_labels)
+        read = partial(read_cases, directory, mask_labels=self.encoder.config.data.mask_labels)
+        index = from_main_rank(read, LONGEST_PREPARATION)
         say(index.description)
         found = [case for case in (*index.cases, *index.without_text, *index.no_chest) if case.kind == self.kind]
         trained = self.encoder.training_patients
         unseen = [case for case in found if keep_trained or hash_patient(case.patient_id) not in trained]
         workers = self.encoder.config.data.num_workers
-        summary = prepare_cases(unseen, preprocess, cache, workers=workers, shard=(rank() + 1, world_size()))
+        with leaving_together(LONGEST_PREPARATION):
+            summary = prepare_cases(unseen, preprocess, cache, workers=workers, shard=(rank() + 1, world_size()))
         summaries = gather_objects(summary, timeout=LONGEST_PREPARATION)
         faults = [problem for each in summaries for problem in each.problems]
         unusable = {case.case_id for each in summaries for case in each.unusable}
