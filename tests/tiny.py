@@ -126,6 +126,7 @@ def write_checkpoint(path: Path, config: Config, /, **changes: Any) -> VisionLan
         "fingerprint": Preprocess.from_config(config.preprocess).fingerprint,
         "cohort_identity": "made up",
         "training_patients": [],
+        "validation_patients": [],
         "kept": [{"step": 5, "score": 0.5}],
     }
     save_checkpoint(path, content | changes)

@@ -21,7 +21,7 @@ import torch
 
 from vlm3d_ct.errors import CheckpointError, ConfigError
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 _MARK = b"sha256="
 _COMMENT_LENGTH = len(_MARK) + 64
 _NO_COMMENT = b"\0\0"

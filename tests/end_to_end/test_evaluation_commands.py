@@ -276,7 +276,7 @@ def test_cases_without_labels_are_counted(
     with (folder / "labels.csv").open("w", newline="") as file:
         csv.writer(file).writerows([header])
     code, said = evaluate("zero-shot", capsys, *flags(checkpoint, folder, tmp_path / "none", *FEW))
-    assert (code, "No case of" in said) == (3, True)
+    assert (code, "No label of a case of" in said) == (3, True)
 
 
 def test_stale_embeddings_are_refused_by_what_differs(
@@ -416,6 +416,28 @@ def test_two_evaluations_are_put_side_by_side(
     code, said = evaluate("compare", capsys, str(tmp_path / "a"), str(folder), "--output_dir", str(tmp_path / "o"))
     assert (code, "no finished evaluation" in said) == (3, True)
     assert not (tmp_path / "o").exists()
+
+
+def test_another_kind_of_evaluation_leaves_a_folder_of_results_as_it_is(
+    folder: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert evaluate("retrieval", capsys, *flags(checkpoint, folder, tmp_path / "o", *FEW))[0] == 0
+    before = written(tmp_path / "o")
+    for kind in ("zero-shot", "regions", "probe"):
+        code, said = evaluate(kind, capsys, *flags(checkpoint, folder, tmp_path / "o", *FEW))
+        assert (code, "holds the results of `evaluate retrieval`" in said) == (2, True), kind
+    assert written(tmp_path / "o") == before
+
+
+def test_cases_by_which_the_checkpoint_was_chosen_are_counted(
+    config: Config, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    patients = ["_".join(path.name.split("_")[:2]) for path in sorted((folder / "volumes").iterdir())[:3]]
+    write_checkpoint(tmp_path / "c.pth", config, validation_patients=[hash_patient(name) for name in patients])
+    code, said = evaluate("retrieval", capsys, *flags(tmp_path / "c.pth", folder, tmp_path / "o", *FEW))
+    assert code == 0, said
+    assert "3 of them are of patients by whose scores the training chose its best checkpoint" in said
+    assert results(tmp_path / "o")["provenance"]["cases_that_chose_the_checkpoint"] == "3"
 
 
 def test_the_shims_of_the_plan_are_there():

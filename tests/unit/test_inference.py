@@ -227,3 +227,9 @@ def test_the_key_names_what_differs(encoder: Encoder, cases: tuple[Case, ...], c
     moved.write_bytes(b"another file")
     touched = (replace(cases[0], image_paths=(moved,)), *cases[1:])
     assert embedding_key(encoder, touched, "given").differences(key.as_provenance()) == ["sources"]
+
+
+def test_one_text_in_place_of_a_list_is_refused(encoder: Encoder):
+    for embed_text in (encoder.embed_text, encoder.embed_text_for_regions):
+        with pytest.raises(TypeError, match="give a list of texts"):
+            embed_text("Left pleural effusion.")

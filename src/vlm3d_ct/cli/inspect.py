@@ -65,7 +65,7 @@ def _checkpoint(path: Path) -> Iterator[str]:
     yield "written by: " + ", ".join(f"{name} {version}" for name, version in content["versions"].items())
     for name in ("stage", "step", "step_batch", "fingerprint", "cohort_identity"):
         yield f"{name}: {content[name]}"
-    yield f"trained on {len(content['training_patients'])} patients"
+    yield f"trained on {len(content['training_patients'])} patients, validated on {len(content['validation_patients'])}"
     scores = [f"step {entry['step']}: {entry['score']}" for entry in content["kept"]]
     yield f"checkpoints kept beside it, with their scores: {'; '.join(scores)}"
     yield yaml.safe_dump(content["config"], sort_keys=False, default_flow_style=None).rstrip()

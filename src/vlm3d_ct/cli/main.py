@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
-from vlm3d_ct.cli import evaluate, inspect, phantom, prepare, train, verify
+from vlm3d_ct.cli import evaluate, inspect, phantom, predict, prepare, train, verify
 from vlm3d_ct.data.stopping import SIGNALS
 from vlm3d_ct.errors import Stopped, UserError
 from vlm3d_ct.log import is_main_rank
@@ -27,7 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (phantom, verify, prepare, train, evaluate, inspect):
+    for module in (phantom, verify, prepare, train, evaluate, predict, inspect):
         module.add_commands(commands)
     return parser
 

@@ -66,6 +66,11 @@ class Cohort:
         """Hashed patient ids of the training side: a checkpoint carries them, so that evaluation can leave them out."""
         return sorted({hash_patient(case.patient_id) for case in self.training})
 
+    @property
+    def validation_patients(self) -> list[str]:
+        """Hashed patient ids of the other side, which choose the best checkpoint: evaluation says how many it meets."""
+        return sorted({hash_patient(case.patient_id) for case in self.validation})
+
 
 def hash_patient(patient_id: str) -> str:
     """A patient id as it may leave the hospital: 16 hexadecimal digits of its BLAKE2."""

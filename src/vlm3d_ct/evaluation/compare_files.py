@@ -13,7 +13,7 @@ DIFFERENCES_FILE = "differences.csv"
 NOTE = (
     "Differences are a run minus the first, with 95 % intervals from the same drawn patients in both; p is two-sided "
     "and not corrected for the number of rows. A difference says nothing of another training seed. Ranks: lower is "
-    "better."
+    "better. Where both runs are at 0 or 1 the interval is the bound that the number of patients sets."
 )
 
 
@@ -34,8 +34,9 @@ def write_comparison(
     write_csv(output_dir / DIFFERENCES_FILE, header, rows)
     write_results(
         output_dir,
+        "compare",
         {
-            "kind": runs[0].kind,
+            "kind_of_runs": runs[0].kind,
             "num_units": len(runs[0].units),
             "first": runs[0].name,
             "metrics": {metric: vars(found) for metric, found in compared.items()},

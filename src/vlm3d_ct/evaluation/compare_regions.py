@@ -22,6 +22,7 @@ class RegionScores:
     Attributes:
         case_ids: the cases that have a row, in their order.
         patient_ids: their patients.
+        num_patients: by number, how many patients it is a mean over.
 
     Raises:
         ValueError: a number cannot be read.
@@ -50,6 +51,7 @@ class RegionScores:
             for column, name in JUDGED.items():
                 add(f"{row['masks']}/{name}/{row['region']}", row, row[column])
         self._columns = {name: (np.array(c, dtype=np.int64), np.array(v)) for name, (c, v) in columns.items()}
+        self.num_patients = {name: len({self.patient_ids[case] for case in c}) for name, (c, _) in columns.items()}
 
     def __call__(self, weights: Float64[np.ndarray, "b n"]) -> dict[str, Float64[np.ndarray, " b"]]:
         """Every mean in each of b samples; NaN where nothing counts."""

@@ -4,8 +4,10 @@ A patch's local features are projected by ``region_proj``, the projection that t
 the mean of its tokens through the region projection of the text side, as the sentences of a region are in training. The
 cosine of the two, on the grid of patches, is the map.
 
-No objective compares a patch with a sentence. Patches take part in the training only through the region and global
-tokens that attend to them: that their own projections mean anything is a hope, and the scores say how far it holds.
+Only the reasoning level (`objectives.reasoning`) compares patches with sentences, and it the mean over the patches of a
+region: no objective asks a single patch to resemble a phrase. In training without it patches take part only through the
+region and global tokens that attend to them. That their own projections mean anything is a hope, and the scores say how
+far it holds.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
+from vlm3d_ct.evaluation.class_rates import Patients, behind_ranking, count_behind_mean, mean_over_classes
 from vlm3d_ct.evaluation.metrics.binary import auroc_weighted, average_precision_weighted
 from vlm3d_ct.evaluation.metrics.bootstrap import Interval, interval, resample
 from vlm3d_ct.evaluation.prompt_scores import probability
@@ -189,8 +190,8 @@ class ProbeResult:
     Attributes:
         num_cases: that it was fitted on, in the first draw of the share.
         num_classes: that it could be fitted for in the first draw: both kinds of label occur.
-        macro: ``auroc`` and ``average_precision``: mean over the draws of the mean over the classes; the interval is
-            over the patients of the test, the draws stay.
+        macro: ``auroc`` and ``average_precision``: mean over the draws of the mean over the classes with positive and
+            negative test cases; the interval is over the patients of the test, the draws stay.
         draws: macro AUROC of every draw; their spread says what the choice of patients makes.
         margins: logits of the test cases, first draw.
         scored: compared with their labels, first draw.
@@ -250,12 +251,12 @@ def measure_probe(
         for weights in (np.ones((1, len(test.labels))), *resample(test.patient_ids, num_samples, seed))
     ]
     together = {key: np.concatenate([found[key] for found in samples], axis=1) for key in samples[0]}
-    num_patients = len(set(test.patient_ids))
+    counts = _count_behind(test)
     return ProbeResult(
         num_cases=len(chosen[0].labels),
         num_classes=sum(bool((column == 1).any() and (column == 0).any()) for column in chosen[0].labels.T),
         macro={
-            key: interval(float(values[:, 0].mean()), values[:, 1:].mean(axis=0), num_patients)
+            key: interval(float(values[:, 0].mean()), values[:, 1:].mean(axis=0), counts[key])
             for key, values in together.items()
         },
         draws=tuple(together["auroc"][:, 0].tolist()),
@@ -283,16 +284,22 @@ def _one_thread() -> Iterator[None]:
 def _macro(
     margins: Sequence[Float64[np.ndarray, "n c"]], test: Labelled, weights: Float64[np.ndarray, "b n"]
 ) -> dict[str, Float64[np.ndarray, "draws b"]]:
-    """Mean over the classes where a number is defined, of every draw in each of b samples."""
-    found: dict[str, list[Float64[np.ndarray, " b"]]] = {"auroc": [], "average_precision": []}
+    """Mean over the classes with positive and negative cases, of every draw in each of b samples."""
+    known = test.labels >= 0
+    by_draw = []
     for of_draw in margins:
-        by_class: dict[str, list[Float64[np.ndarray, " b"]]] = {key: [] for key in found}
+        by_class = []
         for column in range(test.labels.shape[1]):
-            known = test.labels[:, column] >= 0
-            args = test.labels[known, column] == 1, of_draw[known, column], np.ascontiguousarray(weights[:, known])
-            by_class["auroc"].append(auroc_weighted(*args))
-            by_class["average_precision"].append(average_precision_weighted(*args))
-        for key, values in by_class.items():
-            stacked = np.ma.masked_invalid(np.stack(values))
-            found[key].append(np.ma.filled(stacked.mean(axis=0), np.nan).astype(np.float64))
-    return {key: np.stack(values) for key, values in found.items()}
+            rows = known[:, column]
+            args = test.labels[rows, column] == 1, of_draw[rows, column], np.ascontiguousarray(weights[:, rows])
+            areas = {"auroc": auroc_weighted(*args), "average_precision": average_precision_weighted(*args)}
+            by_class.append(areas)
+        by_draw.append(mean_over_classes(by_class))
+    return {key: np.stack([found[key] for found in by_draw]) for key in by_draw[0]}
+
+
+def _count_behind(test: Labelled) -> dict[str, int]:
+    """The patients that the means over the classes rest on."""
+    patients = Patients(test.patient_ids)
+    behind = [behind_ranking(column, patients) for column in test.labels.T if {0, 1} <= set(column.tolist())]
+    return {key: count_behind_mean([found[key] for found in behind]) for key in ("auroc", "average_precision")}

@@ -74,10 +74,12 @@ def write_probe(evaluation: ProbeEvaluation, output_dir: Path) -> None:
     write_cases(output_dir, evaluation.case_ids)
     of_classes = ("probe", "share", "class", "metric", "estimate", "low", "high")
     write_csv(output_dir / CLASSES_FILE, of_classes, _class_rows(evaluation))
-    of_cases = ("case_id", "patient_id", "class", "label", *(f"probability_{name}" for name in evaluation.results))
+    columns = (f"{what}_{name}" for name in evaluation.results for what in ("probability", "margin"))
+    of_cases = ("case_id", "patient_id", "class", "label", *columns)
     write_csv(output_dir / PREDICTIONS_FILE, of_cases, _predictions(evaluation))
     write_results(
         output_dir,
+        "probe",
         {
             "pool": {"name": evaluation.pool_name, "size": len(evaluation.case_ids), "cases_file": CASES_FILE},
             "fit": {"name": evaluation.fit_name, "left_out": evaluation.fit_left_out},
@@ -143,13 +145,19 @@ def probe_page(evaluation: ProbeEvaluation) -> Page:
                 blocks=(
                     Picture(data_uri=curve, alt="macro AUROC by share of the labels"),
                     Table(header=header, rows=rows),
-                    Prose(text=NOTE, soft=True),
+                    Prose(text=f"{NOTE} {_mean_over(evaluation)}", soft=True),
                 ),
             ),
             Section(title="By class, with all labels", blocks=_by_class(evaluation)),
             Section(title="Provenance", blocks=(Facts(rows=facts),)),
         ),
     )
+
+
+def _mean_over(evaluation: ProbeEvaluation) -> str:
+    """Which classes the means are over, for the page."""
+    num = next(iter(next(iter(evaluation.results.values())).values())).scored.num_auroc_classes
+    return f"All means are over the {num} of {len(evaluation.names)} classes with positive and negative test cases."
 
 
 def _by_class(evaluation: ProbeEvaluation) -> tuple[Block, ...]:
@@ -186,6 +194,7 @@ def _summary(found: ProbeResult) -> dict[str, Any]:
         "num_cases": found.num_cases,
         "num_classes": found.num_classes,
         "macro": found.macro,
+        "num_auroc_classes": found.scored.num_auroc_classes,
         "macro_auroc_of_draws": found.draws,
         "ece_of_first_draw": found.scored.macro_ece,
         "classes_of_first_draw": {
@@ -207,9 +216,10 @@ def _class_rows(evaluation: ProbeEvaluation) -> Iterator[tuple[object, ...]]:
 
 
 def _predictions(evaluation: ProbeEvaluation) -> Iterator[tuple[object, ...]]:
-    probabilities = [probability(evaluation.whole(name).margins) for name in evaluation.results]
+    margins = [evaluation.whole(name).margins for name in evaluation.results]
+    columns = [each for logits in margins for each in (probability(logits), logits)]
     for row, (case_id, patient_id) in enumerate(zip(evaluation.case_ids, evaluation.patient_ids, strict=True)):
         for column, name in enumerate(evaluation.names):
             label = int(evaluation.labels[row, column])
-            values = (float(each[row, column]) for each in probabilities)
+            values = (float(each[row, column]) for each in columns)
             yield case_id, patient_id, name, "" if label < 0 else label, *values

@@ -12,8 +12,10 @@ from jaxtyping import Bool, Float32, Float64
 
 from vlm3d_ct.evaluation.metrics.ranking import exact_rows
 from vlm3d_ct.evaluation.prompts import PromptTable, Wording
+from vlm3d_ct.inference import Encoder
+from vlm3d_ct.log import warn
 from vlm3d_ct.text.mentions import find_mentions
-from vlm3d_ct.text.regions import RegionTable
+from vlm3d_ct.text.regions import RegionTable, load_region_table
 
 Scoring = Literal["main", "ensemble"]
 SCORINGS: tuple[Scoring, Scoring] = ("main", "ensemble")
@@ -102,6 +104,30 @@ def score_prompts_at_regions(
         for name, found in table.wordings.items()
     }
     return _score(region_volume, places, table, embed_text, logit_scale, names)
+
+
+def ask(
+    encoder: Encoder,
+    table: PromptTable,
+    against: Against,
+    volume: Float32[np.ndarray, "n d"],
+    region_volume: Float32[np.ndarray, "n r d"],
+) -> PromptScores:
+    """What an encoder's prompts say of its embeddings of n scans; with a warning where it was not trained for it.
+
+    Args:
+        encoder: that made the embeddings.
+        table: the prompts.
+        against: what they are held against.
+        volume: unit vectors of the scans.
+        region_volume: unit vectors of their regions.
+    """
+    if against == "volume":
+        return score_prompts(volume, table, encoder.embed_text, encoder.logit_scale)
+    if encoder.config.objective.sentence_region_weight == 0:
+        warn("--against regions: the model was trained without objective.sentence_region_weight; it may know no 'no'")
+    embed = encoder.embed_text_for_regions
+    return score_prompts_at_regions(region_volume, table, embed, encoder.logit_scale, load_region_table())
 
 
 def asked_places(wordings: Sequence[Wording], regions: RegionTable) -> Bool[np.ndarray, " r"]:

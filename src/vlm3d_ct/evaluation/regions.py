@@ -171,6 +171,7 @@ def write_regions(evaluation: RegionEvaluation, output_dir: Path) -> None:
     }
     write_results(
         output_dir,
+        "regions",
         {
             "pool": {"name": evaluation.name, "size": len(evaluation.case_ids), "cases_file": CASES_FILE},
             "masks": {masks: MASK_RULES[masks] for masks in evaluation.alignment},

@@ -9,23 +9,49 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from vlm3d_ct.errors import ConfigError
 from vlm3d_ct.evaluation.metrics.bootstrap import Interval
 from vlm3d_ct.volumes.atomic import write_atomically
 
+EvaluationKind = Literal["retrieval", "zero-shot", "regions", "probe", "compare"]
+"""The evaluations, by the names of their commands."""
 RESULTS_FILE = "results.json"
 CASES_FILE = "pool_cases.txt"
 REPORT_FILE = "report.html"
 
 
-def write_results(output_dir: Path, results: Mapping[str, Any]) -> Path:
+def refuse_other_kind(output_dir: Path, kind: EvaluationKind) -> None:
+    """Refuse a folder that holds the results of an evaluation of another kind, before anything is computed.
+
+    All kinds write ``results.json``, ``report.html`` and ``pool_cases.txt``, zero-shot and probe ``classes.csv`` and
+    ``predictions.csv`` too: in one folder they would overwrite each other's and leave a mixture. Results of the same
+    kind are replaced, and so are those that name no kind.
+
+    Raises:
+        ConfigError: the folder holds results of another kind.
+    """
+    try:
+        results = json.loads((output_dir / RESULTS_FILE).read_text("utf-8"))
+    except (OSError, ValueError):
+        return
+    found = results.get("kind") if isinstance(results, dict) else None
+    if found is not None and found != kind:
+        raise ConfigError(
+            f"--output_dir {output_dir}: holds the results of `evaluate {found}`, which `evaluate {kind}` would "
+            "overwrite in part. Give another folder; the embeddings can be shared with --embeddings FILE.npz."
+        )
+
+
+def write_results(output_dir: Path, kind: EvaluationKind, results: Mapping[str, Any]) -> Path:
     """Write ``results.json``, the last file of an evaluation: where it is, the others are. Returns its path.
 
-    A number that could not be measured (NaN) is null; dataclasses are written as objects.
+    Its first entry is the kind of the evaluation, by which readers know which files are of it. A number that could not
+    be measured (NaN) is null; dataclasses are written as objects.
     """
-    path = output_dir / RESULTS_FILE
-    write_text(path, json.dumps(_plain(results), indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+    path, content = output_dir / RESULTS_FILE, _plain({"kind": kind, **results})
+    write_text(path, json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
     return path
 
 

@@ -134,6 +134,7 @@ def write_retrieval(evaluation: RetrievalEvaluation, output_dir: Path) -> None:
     )
     write_results(
         output_dir,
+        "retrieval",
         {
             "pool": {"name": evaluation.pool_name, "size": len(pool), "cases_file": CASES_FILE},
             "image_to_text": result.image_to_text,

@@ -8,6 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float64, Int8
 
+from vlm3d_ct.evaluation.class_rates import (
+    Behind,
+    Patients,
+    behind_ranking,
+    behind_rates,
+    count_behind_mean,
+    has_part,
+    mean_over_classes,
+)
 from vlm3d_ct.evaluation.metrics.binary import (
     auroc,
     auroc_weighted,
@@ -15,7 +24,7 @@ from vlm3d_ct.evaluation.metrics.binary import (
     crg_score,
     rates_weighted,
 )
-from vlm3d_ct.evaluation.metrics.bootstrap import Interval, interval, resample
+from vlm3d_ct.evaluation.metrics.bootstrap import Interval, Scale, interval, resample
 from vlm3d_ct.evaluation.metrics.calibration import Reliability, brier, expected_calibration_error, reliability
 from vlm3d_ct.evaluation.metrics.thresholds import ARGMAX
 from vlm3d_ct.evaluation.prompt_scores import PromptScores, Scoring
@@ -53,10 +62,13 @@ class Scored:
 
     Attributes:
         classes: by name.
-        macro: mean over the classes where a number is defined; ``num_auroc_classes`` says how many have an AUROC.
-        macro_ece: mean expected calibration error.
-        num_auroc_classes: classes with positive and negative cases.
-        crg: CRG of all classes together by cut; NaN where a label is unknown.
+        macro: means over the classes with positive and negative cases; a precision of nothing called counts as 0.
+        macro_ece: mean expected calibration error of the same classes.
+        num_auroc_classes: how many classes these are.
+        num_rate_classes: how many of them have a threshold, by cut; the means of rates are over those.
+        crg: CRG of all classes together by cut, of the cases whose every label is known; NaN where there is no such
+            case, all their labels are alike, or a class has no threshold.
+        num_crg_cases: how many cases these are.
         curve: reliability of all known probabilities together.
     """
 
@@ -64,7 +76,9 @@ class Scored:
     macro: Mapping[str, Interval]
     macro_ece: float
     num_auroc_classes: int
+    num_rate_classes: Mapping[str, int]
     crg: Mapping[str, float]
+    num_crg_cases: int
     curve: Reliability
 
 
@@ -131,41 +145,58 @@ def measure_classes(
         num_samples: behind each interval; 0 for none.
         seed: of the samples.
     """
-
-    def numbers(weights: Float64[np.ndarray, "b n"]) -> list[dict[str, Float64[np.ndarray, " b"]]]:
-        found = []
-        for column in range(labels.shape[1]):
-            known = labels[:, column] >= 0
-            present = labels[known, column] == 1
-            args = (present, margins[known, column], probabilities[known, column])
-            found.append(_numbers(*args, cuts[column], np.ascontiguousarray(weights[:, known])))
-        return found
-
-    estimates = numbers(np.ones((1, len(labels))))
-    blocks = [numbers(np.asarray(w, dtype=np.float64)) for w in resample(patient_ids, num_samples, seed)]
+    scored = (labels, margins, probabilities, cuts)
+    estimates = _numbers(*scored, np.ones((1, len(labels))))
+    blocks = [_numbers(*scored, weights) for weights in resample(patient_ids, num_samples, seed)]
+    behind = _behind(labels, probabilities, cuts, Patients(patient_ids))
     classes = {}
     for column, name in enumerate(names):
         known = labels[:, column] >= 0
         present, probable = labels[known, column] == 1, probabilities[known, column]
+        counts = {key: int(np.count_nonzero(chosen)) for key, chosen in behind[column].items()}
         classes[name] = ClassResult(
-            num_cases=int(np.count_nonzero(known)),
+            num_cases=len(present),
             num_positive=int(np.count_nonzero(present)),
-            numbers=_intervals(estimates[column], [block[column] for block in blocks], _count(known, patient_ids)),
+            numbers=_intervals(estimates[column], [block[column] for block in blocks], counts),
             ece=expected_calibration_error(present, probable),
             brier=brier(present, probable),
             cuts=cuts[column],
         )
+    takes_part = {key: [has_part(found, key) for found in estimates] for key in estimates[0]}
+    eces = [found.ece for found, part in zip(classes.values(), takes_part["auroc"], strict=True) if part]
     return Scored(
         classes=classes,
-        macro=_intervals(_macro(estimates), [_macro(block) for block in blocks], len(set(patient_ids))),
-        macro_ece=_mean_defined([found.ece for found in classes.values()]),
-        num_auroc_classes=sum(bool(np.isfinite(found["auroc"][0])) for found in estimates),
+        macro=_intervals(
+            mean_over_classes(estimates),
+            [mean_over_classes(block) for block in blocks],
+            {key: count_behind_mean(_chosen(behind, key, parts)) for key, parts in takes_part.items()},
+        ),
+        macro_ece=float(np.mean(eces)) if eces else float("nan"),
+        num_auroc_classes=sum(takes_part["auroc"]),
+        num_rate_classes={cut: sum(takes_part[f"recall@{cut}"]) for cut in cuts[0]},
         crg=_crg(labels, probabilities, cuts),
+        num_crg_cases=int(np.count_nonzero((labels >= 0).all(axis=1))),
         curve=reliability(labels[labels >= 0] == 1, probabilities[labels >= 0]),
     )
 
 
 def _numbers(
+    labels: Int8[np.ndarray, "n c"],
+    margins: Float64[np.ndarray, "n c"],
+    probabilities: Float64[np.ndarray, "n c"],
+    cuts: Sequence[Mapping[str, float]],
+    weights: Float64[np.ndarray, "b n"],
+) -> list[dict[str, Float64[np.ndarray, " b"]]]:
+    """Every number of every class in each of b samples."""
+    found = []
+    for column, thresholds in enumerate(cuts):
+        known = labels[:, column] >= 0
+        args = (labels[known, column] == 1, margins[known, column], probabilities[known, column])
+        found.append(_numbers_of_class(*args, thresholds, np.ascontiguousarray(weights[:, known])))
+    return found
+
+
+def _numbers_of_class(
     present: Bool[np.ndarray, " n"],
     margins: Float64[np.ndarray, " n"],
     probabilities: Float64[np.ndarray, " n"],
@@ -185,6 +216,28 @@ def _numbers(
     return found
 
 
+def _behind(
+    labels: Int8[np.ndarray, "n c"],
+    probabilities: Float64[np.ndarray, "n c"],
+    cuts: Sequence[Mapping[str, float]],
+    patients: Patients,
+) -> list[Behind]:
+    """The patients that every number of every class rests on."""
+    behind = []
+    for column, thresholds in enumerate(cuts):
+        found = behind_ranking(labels[:, column], patients)
+        for cut, threshold in thresholds.items():
+            rates = behind_rates(labels[:, column], probabilities[:, column] >= threshold, patients)
+            found |= {f"{name}@{cut}": chosen for name, chosen in rates.items()}
+        behind.append(found)
+    return behind
+
+
+def _chosen(behind: Sequence[Behind], key: str, parts: Sequence[bool]) -> list[Bool[np.ndarray, " p"]]:
+    """The patients behind a number in each class that takes part in its mean."""
+    return [found[key] for found, part in zip(behind, parts, strict=True) if part]
+
+
 def _cuts(name: str, scoring: Scoring, thresholds: Thresholds | None) -> dict[str, float]:
     tuned = {} if thresholds is None else {TUNED: thresholds[scoring][name]}
     return {**FIXED_CUTS, **tuned}
@@ -193,34 +246,14 @@ def _cuts(name: str, scoring: Scoring, thresholds: Thresholds | None) -> dict[st
 def _intervals(
     estimates: Mapping[str, Float64[np.ndarray, " 1"]],
     blocks: Sequence[Mapping[str, Float64[np.ndarray, " _"]]],
-    num_patients: int,
+    num_patients: Mapping[str, int],
 ) -> dict[str, Interval]:
     found = {}
     for key, estimate in estimates.items():
         samples = np.concatenate([block[key] for block in blocks]) if blocks else np.zeros(0)
-        found[key] = interval(float(estimate[0]), samples, num_patients)
+        scale: Scale = "f1" if key.startswith("f1@") else "share"
+        found[key] = interval(float(estimate[0]), samples, num_patients[key], scale)
     return found
-
-
-def _count(chosen: Bool[np.ndarray, " n"], patient_ids: Sequence[str]) -> int:
-    """The number of patients of the chosen cases."""
-    return len({patient for patient, use in zip(patient_ids, chosen.tolist(), strict=True) if use})
-
-
-def _macro(found: Sequence[Mapping[str, Float64[np.ndarray, " b"]]]) -> dict[str, Float64[np.ndarray, " b"]]:
-    """Mean over the classes where a number is defined, in every sample."""
-    means = {}
-    for key in found[0]:
-        values = np.stack([of_class[key] for of_class in found])
-        defined = np.isfinite(values)
-        count, total = defined.sum(axis=0), np.where(defined, values, 0.0).sum(axis=0)
-        means[key] = np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
-    return means
-
-
-def _mean_defined(values: Sequence[float]) -> float:
-    defined = [value for value in values if np.isfinite(value)]
-    return float(np.mean(defined)) if defined else float("nan")
 
 
 def _crg(

@@ -29,6 +29,8 @@ from vlm3d_ct.evaluation.zero_shot import (
     top_k,
 )
 
+PREDICTION_COLUMNS = tuple(f"{what}_{scoring}" for scoring in SCORINGS for what in ("probability", "margin"))
+"""Of ``predictions.csv``: margins rank the cases, also where probabilities are equal because they saturate."""
 CLASSES_FILE, PREDICTIONS_FILE, WORDINGS_FILE = "classes.csv", "predictions.csv", "wordings.csv"
 NOT_TUNED = "no thresholds were tuned: give --validation_dir (other patients), or --thresholds of an earlier run"
 
@@ -141,7 +143,7 @@ def write_zero_shot(evaluation: ZeroShotEvaluation, output_dir: Path) -> None:
     )
     write_csv(
         output_dir / PREDICTIONS_FILE,
-        ("case_id", "patient_id", "class", "label", *(f"probability_{scoring}" for scoring in SCORINGS)),
+        ("case_id", "patient_id", "class", "label", *PREDICTION_COLUMNS),
         _predictions(evaluation),
     )
     rows = [
@@ -152,7 +154,7 @@ def write_zero_shot(evaluation: ZeroShotEvaluation, output_dir: Path) -> None:
     write_csv(output_dir / WORDINGS_FILE, ("class", "wording", "positive", "negative", "auroc"), rows)
     if evaluation.tuned is not None:
         evaluation.tuned.save(output_dir / THRESHOLDS_FILE)
-    write_results(output_dir, _results(evaluation))
+    write_results(output_dir, "zero-shot", _results(evaluation))
 
 
 def spread(evaluation: ZeroShotEvaluation, name: str) -> tuple[float, float]:
@@ -181,7 +183,8 @@ def format_table(evaluation: ZeroShotEvaluation) -> str:
     lines += [f"{name}: {value:.3f}" for name, value in evaluation.top.items()]
     num = evaluation.scored["main"].num_auroc_classes
     lines.append(
-        f"{len(evaluation.case_ids)} cases, {len(evaluation.scores.table.classes)} classes, {num} with an AUROC; "
+        f"{len(evaluation.case_ids)} cases, {len(evaluation.scores.table.classes)} classes; means over the {num} with "
+        f"positive and negative cases; "
         f"spread of AUROC over wordings {format_number(mean_spread(evaluation))}; {evaluation.tuned_note}"
     )
     return "\n".join(lines)
@@ -224,9 +227,11 @@ def _results(evaluation: ZeroShotEvaluation) -> dict[str, Any]:
 def _macro(found: Scored) -> dict[str, Any]:
     return {
         "num_auroc_classes": found.num_auroc_classes,
+        "num_rate_classes": found.num_rate_classes,
         **_nested(found.macro),
         "ece": found.macro_ece,
         "crg": dict(found.crg),
+        "num_crg_cases": found.num_crg_cases,
     }
 
 
@@ -264,9 +269,10 @@ def _class_rows(evaluation: ZeroShotEvaluation) -> Iterator[tuple[object, ...]]:
 
 
 def _predictions(evaluation: ZeroShotEvaluation) -> Iterator[tuple[object, ...]]:
-    probabilities = [evaluation.scores.probabilities(scoring) for scoring in SCORINGS]
+    scores = evaluation.scores
+    columns = [each for scoring in SCORINGS for each in (scores.probabilities(scoring), scores.margins[scoring])]
     for row, (case_id, patient_id) in enumerate(zip(evaluation.case_ids, evaluation.patient_ids, strict=True)):
         for column, name in enumerate(evaluation.scores.table.classes):
             label = int(evaluation.labels[row, column])
-            values = (float(each[row, column]) for each in probabilities)
+            values = (float(each[row, column]) for each in columns)
             yield case_id, patient_id, name, "" if label < 0 else label, *values

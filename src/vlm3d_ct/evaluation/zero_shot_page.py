@@ -112,8 +112,9 @@ def _macro(evaluation: ZeroShotEvaluation) -> tuple[Block, ...]:
     note = (
         f"Means over the {evaluation.scored['main'].num_auroc_classes} classes that have positive and negative cases; "
         "in brackets 95 % intervals, patients drawn with replacement. AUROC: how often a positive case scores above a "
-        "negative one. CRG weighs hits and false alarms by prevalence (VLM3D challenge). Label sets and pools differ "
-        "between publications; a difference of a point means little."
+        "negative one. CRG weighs hits and false alarms by prevalence (VLM3D challenge); it is no mean, but one number "
+        f"of all classes and of the {evaluation.scored['main'].num_crg_cases} cases whose every label is known. "
+        "Label sets and pools differ between publications; a difference of a point means little."
     )
     blocks: list[Block] = [
         Table(
@@ -134,7 +135,9 @@ def _cuts(evaluation: ZeroShotEvaluation) -> tuple[str, ...]:
 
 
 def _mean_prevalence(evaluation: ZeroShotEvaluation) -> float:
-    found = [c.num_positive / c.num_cases for c in evaluation.scored["main"].classes.values() if c.num_positive]
+    """Over the classes that the mean average precision is over."""
+    classes = evaluation.scored["main"].classes.values()
+    found = [c.num_positive / c.num_cases for c in classes if 0 < c.num_positive < c.num_cases]
     return float(np.mean(found)) if found else float("nan")
 
 
@@ -173,11 +176,13 @@ def _thresholds(evaluation: ZeroShotEvaluation, shown: Sequence[str]) -> tuple[B
             (name, format_number(result.cuts[cuts[0]]), *_rates(result.numbers, cuts[0]))
             for name, result in ((name, found.classes[name]) for name in shown)
         ]
-        rows.append(("macro", "", *_rates(found.macro, cuts[0])))
+        rows.append((f"mean of {found.num_rate_classes[cuts[0]]}", "", *_rates(found.macro, cuts[0])))
         header = ("class", "threshold", *(rate.replace("_", " ") for rate in RATES))
         caption = f"{evaluation.scoring_names['ensemble']} wordings, threshold: {' = '.join(cuts)}"
         blocks.append(Table(header=header, rows=tuple(rows), caption=caption))
     note = (
+        "The means are over the classes that have positive and negative cases and a threshold; the precision of a "
+        "class that is never called counts as 0 there. "
         f"Thresholds: {evaluation.tuned_note}. They are never tuned on the cases of the test. For a pair of prompts "
         "the argmax is the threshold 0.5. The weighted F1, as CT-CLIP reports it, is near 1 for rare findings that are "
         "never found."
@@ -201,8 +206,8 @@ def _calibration(evaluation: ZeroShotEvaluation) -> tuple[Block, ...]:
         curve = found.curve
         uri = reliability_diagram(curve.mean_probability, curve.share_positive, curve.count)
         caption = (
-            f"{evaluation.scoring_names[scoring]}: all classes together; mean over classes of the expected calibration "
-            f"error {format_number(found.macro_ece)} (10 bins)."
+            f"{evaluation.scoring_names[scoring]}: all classes together; expected calibration error (10 bins), mean of "
+            f"{found.num_auroc_classes} classes with positive and negative cases: {format_number(found.macro_ece)}."
         )
         blocks.append(Picture(data_uri=uri, alt=f"reliability of {scoring}", caption=caption))
     return tuple(blocks)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
 
 from vlm3d_ct.checkpoint import load_checkpoint
@@ -24,10 +24,25 @@ from vlm3d_ct.objectives import ContrastiveObjective
 from vlm3d_ct.text.regions import load_region_table
 from vlm3d_ct.text.tokenize import ReportTokenizer, collate_reports
 from vlm3d_ct.volumes.nifti import read_mask, read_volume
-from vlm3d_ct.volumes.preprocess import Preprocess
+from vlm3d_ct.volumes.preprocess import Prepared, Preprocess
 
 TEXT_BATCH = 64
 """Texts that are embedded at once."""
+
+
+@dataclass(frozen=True, eq=False)
+class ScanEmbedding:
+    """What the encoder makes of a scan; all vectors have length 1.
+
+    Attributes:
+        volume: of the whole scan, to be compared with `Encoder.embed_text`.
+        regions: of the regions in the order of the region table (id 1 first), for `Encoder.embed_text_for_regions`.
+        present: which regions the scan shows, by the given mask or the predicted one; vectors of others mean nothing.
+    """
+
+    volume: Float32[np.ndarray, " d"]
+    regions: Float32[np.ndarray, "r d"]
+    present: Bool[np.ndarray, " r"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +54,7 @@ class Encoder:
         model: in evaluation mode, on `device`.
         tokenizer: of its text encoder.
         training_patients: hashes of the patients that it was trained on.
+        validation_patients: hashes of those by which its run chose the best checkpoint.
         logit_scale: learned inverse temperature, at most 100: cosines times it are the logits of a softmax.
         provenance: checkpoint file, its SHA-256, stage, step, preprocessing fingerprint and versions, for reports.
     """
@@ -48,14 +64,19 @@ class Encoder:
     tokenizer: ReportTokenizer
     device: torch.device
     training_patients: frozenset[str]
+    validation_patients: frozenset[str]
     logit_scale: float
     provenance: dict[str, str]
 
     def embed_volume(self, path: str | Path, mask_path: str | Path | None = None) -> Float32[np.ndarray, " d"]:
-        """The unit embedding of a NIfTI scan in HU, read, oriented, resized and windowed as in training.
+        """The unit embedding of a whole scan; see `embed_scan`."""
+        return self.embed_scan(path, mask_path).volume
+
+    def embed_scan(self, path: str | Path, mask_path: str | Path | None = None) -> ScanEmbedding:
+        """The embeddings of a scan and of its regions, read, oriented, resized and windowed as in training.
 
         Args:
-            path: the scan.
+            path: the scan, ``.nii.gz`` in HU.
             mask_path: its region ids; without them the encoder predicts the regions itself.
 
         Raises:
@@ -65,24 +86,38 @@ class Encoder:
         mask = None
         if mask_path is not None:
             mask = read_mask(Path(mask_path), like=volume, max_label=self.config.model.num_regions)
-        prepared = Preprocess.from_config(self.config.preprocess)(volume, mask)
-        sample = Sample(Path(path).name, prepared, self.tokenizer.encode_text("", load_region_table()), Change())
+        return self.embed_prepared(Preprocess.from_config(self.config.preprocess)(volume, mask))
+
+    def embed_prepared(self, prepared: Prepared) -> ScanEmbedding:
+        """The embeddings of a volume that the preprocessing of `config` has made."""
+        table = load_region_table()
+        sample = Sample("scan", prepared, self.tokenizer.encode_text("", table), Change())
         batch = collate([sample], self.tokenizer.pad_id).to(self.device)
-        inputs = model_input(batch, self.config, load_region_table())
+        inputs = model_input(batch, self.config, table)
+        vision = self.model.vision_encoder
         with torch.inference_mode(), autocast_for_inference(self.config, self.device):
             seen = self.model.see(inputs)
-            embedded = self.model.vision_encoder.global_proj(seen.global_features)
-        array: np.ndarray = to_numpy(embedded)[0]
-        return array
+            volume, regions = vision.global_proj(seen.global_features), vision.region_proj(seen.region_features)
+        return ScanEmbedding(
+            volume=to_numpy(volume)[0], regions=to_numpy(regions)[0], present=seen.region_present[0].cpu().numpy()
+        )
 
     def embed_text(self, texts: Sequence[str]) -> Float32[np.ndarray, "n d"]:
-        """The unit embeddings of texts."""
+        """The unit embeddings of texts.
+
+        Raises:
+            TypeError: ``texts`` is one string, whose letters would be taken for texts.
+        """
         return self._embed_in_parts(
             texts, lambda part: self.model.text_encoder.projection(self._read(part)[0].pooler_output)
         )
 
     def embed_text_for_regions(self, texts: Sequence[str]) -> Float32[np.ndarray, "n d"]:
-        """The unit embeddings of texts in the space of regions."""
+        """The unit embeddings of texts in the space of regions.
+
+        Raises:
+            TypeError: as `embed_text`.
+        """
         return self._embed_in_parts(texts, self.region_features)
 
     def region_features(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
@@ -106,6 +141,8 @@ class Encoder:
     def _embed_in_parts(
         self, texts: Sequence[str], embed: Callable[[Sequence[str]], Float[Tensor, "m d"]]
     ) -> Float32[np.ndarray, "n d"]:
+        if isinstance(texts, str):
+            raise TypeError(f"texts = {texts[:40]!r}: give a list of texts, [{texts[:20]!r}, ...].")
         parts = [np.zeros((0, self.config.model.embed_dim), np.float32)]
         for start in range(0, len(texts), TEXT_BATCH):
             with (
@@ -134,6 +171,7 @@ def load_encoder(path: str | Path) -> Encoder:
         tokenizer=tokenizer,
         device=device,
         training_patients=frozenset(content["training_patients"]),
+        validation_patients=frozenset(content["validation_patients"]),
         logit_scale=_logit_scale(content, config),
         provenance={
             "checkpoint": path.resolve().name,
@@ -181,6 +219,7 @@ def read_text_side(content: dict[str, Any], source: Path) -> tuple[str, str]:
         "fingerprint",
         "step",
         "training_patients",
+        "validation_patients",
     } - content.keys()
     if missing:
         raise CheckpointError(f"{source}: has no {', '.join(sorted(missing))}: not a checkpoint of a training run.")

@@ -85,10 +85,7 @@ def embed_cases(
     model.train(was_training)
     if any(gather_objects(stopping())):
         raise Stopped("stopped while embedding cases.")
-    gathered = gather_objects(([number for numbers in own for number in numbers], parts))
-    order = np.argsort(np.concatenate([np.array(numbers, np.int64) for numbers, _ in gathered]))
-    found = [part for _, parts_of_rank in gathered for part in parts_of_rank]
-    arrays = {name: np.concatenate([part[name] for part in found])[order] for name in found[0]}
+    arrays = _in_order([number for numbers in own for number in numbers], parts)
     said = [bool(case.reports) for case in dataset.cases]
     arrays["text_groups"] = np.where(said, arrays["text_groups"], NO_TEXT_GROUP)
     return EmbeddingSet(
@@ -97,6 +94,14 @@ def embed_cases(
         **arrays,
         provenance=provenance,
     )
+
+
+def _in_order(numbers: list[int], parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The parts of all ranks, joined in the order of the case numbers that they are of."""
+    gathered = gather_objects((numbers, parts))
+    order = np.argsort(np.concatenate([np.array(numbers, np.int64) for numbers, _ in gathered]))
+    found = [part for _, parts_of_rank in gathered for part in parts_of_rank]
+    return {name: np.concatenate([part[name] for part in found])[order] for name in found[0]}
 
 
 def embedding_key(encoder: Encoder, cases: Sequence[Case], masks: MaskUse) -> EmbeddingKey:

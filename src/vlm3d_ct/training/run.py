@@ -195,9 +195,10 @@ def _trainer(
     training = CaseDataset(cohort.training, cache, with_opposites, table, config.augment, config.seed)
     held_out = [case for case in cohort.validation if case.kind == "volume"]
     validation = CaseDataset(held_out, cache, tokenizer, table, None, config.seed)
-    seen_before = start.content["training_patients"] if start.content is not None else []
-    patients = sorted({*cohort.training_patients, *seen_before})  # of earlier stages, too
-    facts = RunFacts(cohort.identity, patients, cache.fingerprint)
+    before = start.content or {}  # patients of earlier stages count, too
+    trained_on = sorted({*cohort.training_patients, *before.get("training_patients", ())})
+    validated_on = sorted({*cohort.validation_patients, *before.get("validation_patients", ())})
+    facts = RunFacts(cohort.identity, trained_on, validated_on, cache.fingerprint)
     return Trainer(
         config,
         built,

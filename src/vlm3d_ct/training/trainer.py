@@ -50,6 +50,7 @@ class RunFacts:
 
     cohort_identity: str
     training_patients: list[str]
+    validation_patients: list[str]
     fingerprint: str
 
 
@@ -324,6 +325,7 @@ class Trainer:
             "fingerprint": self.facts.fingerprint,
             "cohort_identity": self.facts.cohort_identity,
             "training_patients": self.facts.training_patients,
+            "validation_patients": self.facts.validation_patients,
         }
 
     def _step_batch(self) -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pools import make_pool
+from scipy.stats import binomtest
 
 from vlm3d_ct.cli.main import run as main
 from vlm3d_ct.embeddings import EmbeddingSet
@@ -13,6 +14,7 @@ from vlm3d_ct.errors import DataError
 from vlm3d_ct.evaluation.compare import compare_runs, read_run
 from vlm3d_ct.evaluation.compare_files import comparison_page, format_comparison, write_comparison
 from vlm3d_ct.evaluation.metrics.binary import auroc
+from vlm3d_ct.evaluation.metrics.bootstrap import interval, paired_difference, resample
 from vlm3d_ct.evaluation.pool import choose_pool
 from vlm3d_ct.evaluation.results import write_csv, write_results
 from vlm3d_ct.evaluation.retrieval_files import evaluate_retrieval, write_retrieval
@@ -37,17 +39,15 @@ def retrieval(folder: Path, pool: EmbeddingSet, right: str = "own") -> dict[str,
 def predictions(folder: Path, noise: float, cases: int = 60) -> np.ndarray:
     stream = random_stream("truth")
     labels = stream.integers(0, 2, (cases, 2))
-    probabilities = 1 / (
-        1 + np.exp(-(labels - 0.5 + noise * random_stream("noise", str(noise)).normal(size=(cases, 2))))
-    )
+    margins = labels - 0.5 + noise * random_stream("noise", str(noise)).normal(size=(cases, 2))
     rows = [
-        (f"c{i}", f"p{i // 2}", name, "" if (i, k) == (3, 1) else int(labels[i, k]), probabilities[i, k])
+        (f"c{i}", f"p{i // 2}", name, "" if (i, k) == (3, 1) else int(labels[i, k]), margins[i, k])
         for i in range(cases)
         for k, name in enumerate(("Cyst", "Air"))
     ]
-    write_csv(folder / "predictions.csv", ("case_id", "patient_id", "class", "label", "probability_main"), rows)
-    write_results(folder, {"provenance": {"checkpoint": folder.name}})
-    return np.array([auroc(labels[:, 0] == 1, probabilities[:, 0])])
+    write_csv(folder / "predictions.csv", ("case_id", "patient_id", "class", "label", "margin_main"), rows)
+    write_results(folder, "zero-shot", {"provenance": {"checkpoint": folder.name}})
+    return np.array([auroc(labels[:, 0] == 1, margins[:, 0])])
 
 
 def test_runs_have_the_numbers_of_their_evaluations_and_paired_differences(tmp_path: Path):
@@ -98,7 +98,7 @@ def test_regions_and_phrases_are_compared_by_use_of_the_masks(tmp_path: Path):
         phrases = [("true", f"c{i}", f"p{i}", float(hit), "a, b") for i, hit in enumerate(hits)]
         write_csv(tmp_path / name / "region_cases.csv", region_header, regions)
         write_csv(tmp_path / name / "phrases.csv", header, phrases)
-        write_results(tmp_path / name, {"provenance": {}})
+        write_results(tmp_path / name, "regions", {"provenance": {}})
     compared = compare_runs([read_run(tmp_path / name, name) for name in "ab"], 50, seed=0)
     assert set(compared) == {"true/within", "true/within/heart", "true/heat_pointing"}
     for found in compared.values():
@@ -117,7 +117,7 @@ def test_what_does_not_compare_is_refused(tmp_path: Path):
     with pytest.raises(DataError, match=r"results\.json: No such file"):
         read_run(tmp_path / "absent", "absent")
     (tmp_path / "a" / "ranks.csv").unlink()
-    with pytest.raises(DataError, match=r"none of ranks\.csv"):
+    with pytest.raises(DataError, match=r"ranks\.csv: No such file"):
         read_run(tmp_path / "a", "a")
     (tmp_path / "b" / "results.json").write_text("[]")
     with pytest.raises(DataError, match="no finished evaluation"):
@@ -152,6 +152,35 @@ def test_a_run_against_itself_differs_by_exactly_nothing(tmp_path: Path):
         for metric in found["metrics"].values():
             gap = metric["differences"][f"{name} (2)"]
             assert gap == {"interval": {"estimate": 0.0, "low": 0.0, "high": 0.0}, "p_value": 1.0}
+
+
+def rare(folder: Path, margins: np.ndarray, positives: int) -> None:
+    """A zero-shot evaluation of one class that the first patients have."""
+    rows = [(f"c{i}", f"p{i}", "Cyst", int(i < positives), float(margin)) for i, margin in enumerate(margins)]
+    write_csv(folder / "predictions.csv", ("case_id", "patient_id", "class", "label", "margin_main"), rows)
+    write_results(folder, "zero-shot", {"provenance": {}})
+
+
+def test_numbers_and_differences_of_a_rare_class_rest_on_the_patients_that_have_it(tmp_path: Path):
+    """All of 3 positive patients of 200 stand first in two runs, and one of them stands lower in a third."""
+    margins = np.linspace(1, 0, 200)
+    rare(tmp_path / "a", margins, 3)
+    rare(tmp_path / "b", 5 * margins, 3)
+    rare(tmp_path / "c", np.where(np.arange(200) == 2, 0.6, margins), 3)
+    runs = [read_run(tmp_path / name, name) for name in "abc"]
+    beyond = binomtest(0, 3).proportion_ci(0.95, "exact").high
+    compared = compare_runs(runs, 200, seed=0)
+    weights = np.concatenate(list(resample(runs[0].patient_ids, 200, 0)))
+    drawn = [run.scores(weights) for run in runs]
+    for metric in ("main/auroc/Cyst", "main/macro auroc", "main/macro average_precision"):
+        found = compared[metric]
+        for name in "ab":
+            assert (found.runs[name].low, found.runs[name].high) == (pytest.approx(1 - beyond), 1)
+        gap = found.differences["b"].interval
+        assert (gap.low, gap.high) == (pytest.approx(-beyond), pytest.approx(beyond))
+        last, estimate = drawn[2][metric], found.runs["c"].estimate
+        assert found.runs["c"] == interval(estimate, last, 3)
+        assert found.differences["c"] == paired_difference(estimate, 1.0, last, drawn[0][metric], 3)
 
 
 def test_runs_stand_in_the_order_given_under_the_names_that_tell_them_apart(tmp_path: Path):

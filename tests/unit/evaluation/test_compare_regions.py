@@ -58,5 +58,12 @@ def test_cases_are_named_once_in_their_order_with_their_patients():
     assert scores.patient_ids == ("p1", "p0", "p1")
 
 
+def test_a_number_rests_on_the_patients_of_its_rows():
+    regions = [_region(case, region, "1", "") for case, region in ((0, "a"), (1, "a"), (2, "a"), (4, "b"))]
+    scores = RegionScores(regions, [_phrase(7, "0.5")])
+    expected = {"true/within": 3, "true/within/a": 2, "true/within/b": 1, "true/heat_auroc": 1}
+    assert scores.num_patients == expected
+
+
 def test_without_phrases_regions_are_compared_alone():
     assert set(RegionScores([_region(0, "a", "1")], [])(np.ones((1, 1)))) == {"true/within", "true/within/a"}

@@ -59,7 +59,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
 
 def test_all_uses_of_the_masks_are_measured_on_the_same_cases(written: Path):
     results = json.loads((written / "results.json").read_text())
-    assert list(results) == ["pool", "masks", "alignment", "heat_maps", "left_out", "provenance"]
+    assert list(results) == ["kind", "pool", "masks", "alignment", "heat_maps", "left_out", "provenance"]
     assert list(results["masks"]) == ["true", "predicted", "none"]
     counts = {found["within"]["num_regions"] for found in results["alignment"].values()}
     assert len(counts) == 1

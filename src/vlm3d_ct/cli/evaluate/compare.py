@@ -11,7 +11,7 @@ from vlm3d_ct.cli.evaluate.shared import add_interval_flags
 from vlm3d_ct.errors import ConfigError
 from vlm3d_ct.evaluation.compare import compare_runs, read_run
 from vlm3d_ct.evaluation.compare_files import comparison_page, format_comparison, write_comparison
-from vlm3d_ct.evaluation.results import REPORT_FILE, write_text
+from vlm3d_ct.evaluation.results import REPORT_FILE, refuse_other_kind, write_text
 from vlm3d_ct.log import say
 
 
@@ -34,6 +34,7 @@ def run(parsed: argparse.Namespace) -> int:
     directories = [existing_directory("DIR", path) for path in parsed.directories]
     if len(directories) < 2:
         raise ConfigError("evaluate compare: give the output folders of at least two evaluations.")
+    refuse_other_kind(Path(parsed.output_dir), "compare")
     runs = [read_run(path, name) for path, name in zip(directories, _names(directories), strict=True)]
     compared = compare_runs(runs, parsed.num_bootstraps, parsed.seed)
     output_dir = Path(parsed.output_dir)

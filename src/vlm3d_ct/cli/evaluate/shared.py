@@ -24,6 +24,7 @@ from vlm3d_ct.embeddings import EmbeddingSet, EmbeddingStore
 from vlm3d_ct.errors import ConfigError, DataError, Problem
 from vlm3d_ct.evaluation.examples import Example
 from vlm3d_ct.evaluation.provenance import describe_run
+from vlm3d_ct.evaluation.results import refuse_other_kind
 from vlm3d_ct.inference import Encoder, MaskUse, embed_once, load_encoder
 from vlm3d_ct.log import say, warn
 from vlm3d_ct.text.findings import ABNORMALITIES
@@ -180,11 +181,12 @@ def prepare(
             `Prepared.fit` is None.
 
     Raises:
-        ConfigError: a folder is missing.
+        ConfigError: a folder is missing, or the one for the results holds those of another kind.
         CheckpointError: the checkpoint is damaged or of another preprocessing.
         DataError: the folder has faults, or no case is left, or both folders share a patient where they must not.
     """
     directory = existing_directory("--data_dir", parsed.data_dir)
+    refuse_other_kind(Path(parsed.output_dir), parsed.kind)
     encoder = load_encoder(parsed.checkpoint)
     folder = _Folder(parsed, encoder, kind, tuple(masks), chest_only)
     with process_group(encoder.device):
@@ -236,9 +238,16 @@ class _Folder:
             by_masks=by_masks,
             cache=cache,
             left_out=left_out,
-            provenance=describe_run(encoder, cases, {}),
+            provenance=describe_run(encoder, cases, {"cases_that_chose_the_checkpoint": self._count_validated(cases)}),
             fit=fit,
         )
+
+    def _count_validated(self, cases: Sequence[Case]) -> int:
+        """How many cases are of patients that the training was validated on; said, where there are any."""
+        count = sum(hash_patient(case.patient_id) in self.encoder.validation_patients for case in cases)
+        if count:
+            say(f"{count} of them are of patients by whose scores the training chose its best checkpoint")
+        return count
 
     def _store(self, suffix: str, masks: MaskUse) -> EmbeddingStore:
         named = self.parsed.embeddings is not None

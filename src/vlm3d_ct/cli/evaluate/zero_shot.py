@@ -28,9 +28,8 @@ from vlm3d_ct.evaluation.prompt_scores import (
     AGAINST,
     Against,
     PromptScores,
+    ask,
     identity,
-    score_prompts,
-    score_prompts_at_regions,
 )
 from vlm3d_ct.evaluation.prompts import PromptTable, prompts_for, read_prompts, shipped_mapping, shipped_prompts
 from vlm3d_ct.evaluation.results import REPORT_FILE, write_text
@@ -38,8 +37,7 @@ from vlm3d_ct.evaluation.tuned import TunedThresholds, load_thresholds, tune
 from vlm3d_ct.evaluation.zero_shot_files import evaluate_zero_shot, format_table, write_zero_shot
 from vlm3d_ct.evaluation.zero_shot_page import choose_examples, zero_shot_page
 from vlm3d_ct.inference import Encoder
-from vlm3d_ct.log import is_main_rank, say, warn
-from vlm3d_ct.text.regions import load_region_table
+from vlm3d_ct.log import is_main_rank, say
 
 LABEL_SETS = {
     "ct_rate": "the 18 abnormalities of CT-RATE",
@@ -218,8 +216,11 @@ def _labelled_pool(
         left_out[f"classes without a label column: {', '.join(table.missing)}"] = len(table.missing)
     if not known.any():
         where = "the category of the records" if table is None else "the label table"
-        message = f"No case of {prepared.directory} is named in {where}."
-        remedy = "Give labels of these cases; names match whatever their case, folder and ending."
+        message = f"No label of a case of {prepared.directory} is known from {where}."
+        remedy = (
+            "Give labels of these cases; names match whatever their case, folder and ending. Scans without labels are "
+            "for `vlm3d-ct predict`."
+        )
         raise DataError(_problem("empty-pool", str(prepared.directory), "labels", "0 cases", message, remedy))
     kept = pool.indices[known]
     return labels[kept], kept, left_out
@@ -247,12 +248,7 @@ def _tune(
 
 
 def _score(embeddings: EmbeddingSet, prompts: PromptTable, encoder: Encoder, against: Against) -> PromptScores:
-    if against == "volume":
-        return score_prompts(embeddings.volume, prompts, encoder.embed_text, encoder.logit_scale)
-    if encoder.config.objective.sentence_region_weight == 0:
-        warn("--against regions: the model was trained without objective.sentence_region_weight; it may know no 'no'")
-    embed = encoder.embed_text_for_regions
-    return score_prompts_at_regions(embeddings.region_volume, prompts, embed, encoder.logit_scale, load_region_table())
+    return ask(encoder, prompts, against, embeddings.volume, embeddings.region_volume)
 
 
 def _problem(code: str, file: str, field: str, value: str, message: str, remedy: str) -> Problem:

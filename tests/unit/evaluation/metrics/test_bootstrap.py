@@ -74,6 +74,32 @@ def test_none_and_all_get_the_exact_binomial_bound(num_patients: int):
     assert (everything.low, everything.high) == (pytest.approx(1 - exact, abs=1e-9), 1.0)
 
 
+def test_f1_of_none_and_all_gets_the_bound_of_the_share_of_hits_among_hits_and_mistakes():
+    for n in (3, 40):
+        exact = binomtest(0, n).proportion_ci(0.95, "exact").high
+        none, everything = (interval(value, np.full(100, value), n, "f1") for value in (0.0, 1.0))
+        assert (none.low, none.high) == (0.0, pytest.approx(2 * exact / (1 + exact), abs=1e-9))
+        assert (everything.low, everything.high) == (pytest.approx(2 * (1 - exact) / (2 - exact), abs=1e-9), 1.0)
+    samples = random_stream("f1").random(100)
+    assert interval(0.4, samples, 40, "f1") == interval(0.4, samples, 40)
+
+
+def test_two_that_find_all_or_nothing_differ_by_no_more_than_their_patients_can_exclude():
+    beyond = binomtest(0, 3).proportion_ci(0.95, "exact").high
+    none, everything = np.zeros(100), np.ones(100)
+    for value, samples in ((0.0, none), (1.0, everything)):
+        same = paired_difference(value, value, samples, samples, 3)
+        assert (same.interval.estimate, same.p_value) == (0.0, 1.0)
+        assert (same.interval.low, same.interval.high) == (pytest.approx(-beyond), pytest.approx(beyond))
+    better = paired_difference(1.0, 0.0, everything, none, 3)
+    assert (better.interval.low, better.interval.high) == (pytest.approx(1 - 2 * beyond), 1.0)
+    worse = paired_difference(0.0, 1.0, none, everything, 3)
+    assert (worse.interval.low, worse.interval.high) == (-1.0, pytest.approx(2 * beyond - 1))
+    assert better.p_value == worse.p_value == 0.25
+    ranks = paired_difference(1.0, 1.0, everything, everything, 3, "rank")
+    assert (ranks.interval.low, ranks.interval.high) == (0.0, 0.0)
+
+
 def test_a_rank_without_bias_gets_the_percentiles():
     samples = np.arange(1001.0)
     found = interval(500.0, samples, 100, "rank")
