@@ -45,7 +45,6 @@ def run(parsed: argparse.Namespace) -> int:
         ".yml": _config,
         SUFFIX: _cache_entry,
         ".gz": _volume,
-        ".nii": _volume,
     }
     describe = kinds.get(path.suffix)
     if describe is None:

@@ -37,9 +37,9 @@ class DataConfig:
     omniabnorm_dir: str | None = None
     """Folder with the 2D slices; None trains without them."""
     cache_dir: str = "data/cache"
-    """Prepared cases; about the size of the data set itself."""
+    """Prepared cases, about 19 MB a volume at full size, in 16 bits."""
     validation_fraction: Share = 0.1
-    """Share of the patients held out, chosen by a hash of the patient id, where the folder declares no split."""
+    """Share of the patients held out, by a hash of the patient id, where the folder does not declare both sides."""
     mask_labels: Literal["auto", "regions", "totalsegmentator", "totalsegmentator_v1"] = "auto"
     """What the ids in volumes' masks mean; ``auto``: TotalSegmentator's (version 2) in CT-RATE's ``ts_seg``, else the
     region table's. Folders with one file for each structure are recognised whatever it is."""

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,8 @@ class Cache:
 
     root: Path
     fingerprint: str
+    _known: dict[tuple[Kind, str, Path], int] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Hashes of the sources of entries that were found to be the cases' own: a mask may have a hundred files."""
 
     def path(self, case_id: str, kind: Kind) -> Path:
         """Where the entry of a case is or would be.
@@ -93,12 +95,20 @@ class Cache:
         if header.fingerprint != self.fingerprint:
             message = f"The entry comes from another preprocessing than {self.fingerprint}."
             raise fault("cache-fingerprint", path, "fingerprint", header.fingerprint, message, PREPARE_AGAIN)
+        self._check_sources(case, header.sources, path)
+        return decode_entry(content, header, start, path)
+
+    def _check_sources(self, case: Case, found: Sources, path: Path) -> None:
+        """Refuse what was made of other files. The case's own are looked at once, and again where an entry differs."""
+        key, state = (case.kind, case.case_id, case.image_paths[0]), hash(json.dumps(found))
+        if self._known.get(key) == state:
+            return
         sources = sources_still_there(case)
-        if sources is not None and header.sources != sources:
+        if sources is not None and found != sources:
             message = "The entry was made of other files than this case has now: changed ones, or another folder's."
             remedy = f"{PREPARE_AGAIN} Folders whose cases share names need a data.cache_dir each."
             raise fault(OTHER_SOURCES, path, "sources", f"not {case.image_paths[0]}", message, remedy)
-        return decode_entry(content, header, start, path)
+        self._known[key] = state
 
     def is_current(self, case: Case) -> bool:
         """Whether a complete entry exists whose source files have not changed since; its checksum is left to `read`."""
