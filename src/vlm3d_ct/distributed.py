@@ -219,7 +219,12 @@ def leaving_together(timeout: timedelta | None = None) -> Iterator[None]:
     except Exception as error:
         failure = error
     told = None if failure is None else (isinstance(failure, UserError), str(failure) or repr(failure))
-    everywhere = gather_objects(told, timeout)
+    try:
+        everywhere = gather_objects(told, timeout)
+    except Exception:
+        if failure is None:
+            raise
+        raise failure from None  # what failed here matters more than that another rank did not come to hear of it
     if failure is not None:
         raise failure
     for number, found in enumerate(everywhere):

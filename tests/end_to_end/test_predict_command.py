@@ -143,7 +143,7 @@ def test_a_faulty_scan_is_named_and_the_others_are_predicted(
         (["empty"], "no .nii.gz file is there"),
         (["a/s.nii.gz", "b/s.nii.gz"], "another scan has the same name"),
         (["a/s.nii.gz", "--masks", "absent"], "is not a folder"),
-        (["a/s.nii.gz", "--masks", "empty"], "no mask is named like a scan"),
+        (["a/s.nii.gz", "--masks", "empty"], "holds nothing, and no mask named like s"),
     ],
 )
 def test_wrong_names_are_refused(

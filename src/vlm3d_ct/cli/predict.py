@@ -20,11 +20,12 @@ from vlm3d_ct.evaluation.prompts import PromptTable, read_prompts, shipped_promp
 from vlm3d_ct.evaluation.results import write_csv
 from vlm3d_ct.evaluation.tuned import TunedThresholds, load_thresholds
 from vlm3d_ct.inference import Encoder, ScanEmbedding, embed_scans, load_encoder, save_scans
-from vlm3d_ct.log import progress, say
+from vlm3d_ct.log import progress, say, warn
 
 PREDICTIONS_FILE, EMBEDDINGS_FILE = "predictions.csv", "embeddings.npz"
 FEW_SCANS = 4
 """Read sooner than processes are started for it."""
+MASK_LABELS: tuple[MaskLabels, ...] = ("regions", "totalsegmentator", "totalsegmentator_v1")
 MOST_PRINTED, MOST_CLASSES_PRINTED = 5, 5
 EXAMPLE = """vlm3d-ct predict scan.nii.gz --checkpoint exp_log/finetune/checkpoint_best.pth --output_dir exp_log/scan
   vlm3d-ct predict scans/ --masks masks/ --against regions --thresholds exp_log/zero_shot/thresholds.json \\
@@ -43,8 +44,14 @@ def add_commands(commands: Commands[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--masks",
         metavar="DIR",
-        help="region masks named like the scans: region ids, or a folder of structures for each; the regions of other "
-        "scans are predicted",
+        help="region masks named like the scans: a file of ids, or a folder of structures for each; the regions of "
+        "other scans are predicted",
+    )
+    parser.add_argument(
+        "--mask_labels",
+        choices=MASK_LABELS,
+        default="regions",
+        help="what the ids in files of masks mean (default: those of the region table)",
     )
     parser.add_argument(
         "--prompts",
@@ -82,7 +89,7 @@ def run(parsed: argparse.Namespace) -> int:
     if thresholds is not None:
         weights = encoder.provenance["checkpoint_weights_sha256"]
         thresholds.check(weights, identity(prompts, parsed.against), (), parsed.thresholds)
-    cases, problems = find_scans([Path(name) for name in parsed.scans], parsed.masks, _mask_labels(encoder))
+    cases, problems = find_scans([Path(name) for name in parsed.scans], parsed.masks, parsed.mask_labels)
     found: dict[str, ScanEmbedding] = {}
     workers = parsed.workers if len(cases) > FEW_SCANS else 0
     with progress("Embedding", total=len(cases)) as ticker:
@@ -101,16 +108,11 @@ def run(parsed: argparse.Namespace) -> int:
     return 0
 
 
-def _mask_labels(encoder: Encoder) -> MaskLabels:
-    labels = encoder.config.data.mask_labels
-    return "regions" if labels == "auto" else labels
-
-
 def find_scans(paths: Sequence[Path], masks: str | None, mask_labels: MaskLabels) -> tuple[list[Case], list[Problem]]:
     """The scans that files and folders name, each with its mask where there is one, and what is wrong with the names.
 
     Raises:
-        ConfigError: a path is not there, there is no scan, two scans have one name, or a mask belongs to none.
+        ConfigError: a path is not there, there is no scan, two scans have one name, or no mask belongs to a scan.
     """
     files, problems = [], []
     for path in paths:
@@ -124,7 +126,8 @@ def find_scans(paths: Sequence[Path], masks: str | None, mask_labels: MaskLabels
             raise ConfigError(f"{path}: is neither a file nor a folder. Give {NIFTI_SUFFIX} files, or folders of them.")
     by_name: dict[str, Path] = {}
     for file in files:
-        if by_name.setdefault(volume_stem(file.name).casefold(), file) is not file:
+        known = by_name.setdefault(volume_stem(file.name).casefold(), file)
+        if known.resolve() != file.resolve():
             raise ConfigError(f"{file}: another scan has the same name. Predict the two into two --output_dir.")
     if not by_name:
         raise ConfigError(f"{', '.join(map(str, paths))}: no {NIFTI_SUFFIX} file is there. Give scans or their folder.")
@@ -134,8 +137,13 @@ def find_scans(paths: Sequence[Path], masks: str | None, mask_labels: MaskLabels
             raise ConfigError(f"--masks {masks}: is not a folder. Give the folder with a mask named like each scan.")
         of_scans, faults = find_masks(Path(masks), by_name, mask_labels)
         problems += faults
-        if not of_scans.keys() & by_name.keys():
-            raise ConfigError(f"--masks {masks}: no mask is named like a scan, such as {next(iter(by_name))}.")
+        used = of_scans.keys() & by_name.keys()
+        if not used:
+            names = ", ".join([*of_scans, *(fault.file for fault in faults)][:3]) or "nothing"
+            raise ConfigError(f"--masks {masks}: holds {names}, and no mask named like {next(iter(by_name))}.")
+        say(f"{len(used)} of {len(by_name)} scans have a mask; the regions of the others are predicted")
+        if others := sorted(of_scans.keys() - used):
+            warn(f"{len(others)} masks are named like no scan, such as {', '.join(others[:3])}")
     none = MaskFiles((), "regions")
     cases = [
         Case(

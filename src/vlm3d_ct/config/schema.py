@@ -39,7 +39,7 @@ class DataConfig:
     cache_dir: str = "data/cache"
     """Prepared cases, about 19 MB a volume at full size, in 16 bits."""
     validation_fraction: Share = 0.1
-    """Share of the patients held out, by a hash of the patient id, where the folder does not declare both sides."""
+    """Share of the patients held out, by a hash of the patient id, where no other split is declared."""
     mask_labels: Literal["auto", "regions", "totalsegmentator", "totalsegmentator_v1"] = "auto"
     """What the ids in volumes' masks mean; ``auto``: TotalSegmentator's (version 2) in CT-RATE's ``ts_seg``, else the
     region table's. Folders with one file for each structure are recognised whatever it is."""

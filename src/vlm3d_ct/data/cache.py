@@ -99,12 +99,15 @@ class Cache:
         return decode_entry(content, header, start, path)
 
     def _check_sources(self, case: Case, found: Sources, path: Path) -> None:
-        """Refuse what was made of other files. The case's own are looked at once, and again where an entry differs."""
+        """Refuse what was made of other files. The case's own are looked at once, and again where an entry differs.
+
+        Times of change are left to `is_current`: machines with copies of their own would prepare in turns for ever.
+        """
         key, state = (case.kind, case.case_id, case.image_paths[0]), hash(json.dumps(found))
         if self._known.get(key) == state:
             return
         sources = sources_still_there(case)
-        if sources is not None and found != sources:
+        if sources is not None and _names_and_sizes(found) != _names_and_sizes(sources):
             message = "The entry was made of other files than this case has now: changed ones, or another folder's."
             remedy = f"{PREPARE_AGAIN} Folders whose cases share names need a data.cache_dir each."
             raise fault(OTHER_SOURCES, path, "sources", f"not {case.image_paths[0]}", message, remedy)
@@ -165,10 +168,14 @@ def sources_of(case: Case) -> Sources:
     states = [(os.fsencode(path.name).decode("utf-8", "backslashreplace"), path.stat()) for path in paths]
     files: list[list[Any]] = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in states]
     if len(files) > MOST_LISTED_SOURCES:
-        digest = hashlib.sha256(json.dumps(files).encode()).hexdigest()
-        files = [[f"{len(files)} files {digest}", sum(size for _, size, _ in files), 0]]
+        digest = hashlib.sha256(json.dumps(_names_and_sizes(files)).encode()).hexdigest()
+        files = [[f"{len(files)} files {digest}", sum(file[1] for file in files), sum(file[2] for file in files)]]
     stored = case.stored
     read_as = (
         "" if stored is None else f" {stored.slope} {stored.intercept_hu} {stored.spacing_mm} {stored.orientation}"
     )
     return [*files, [case.mask_labels + read_as, 0, 0]]
+
+
+def _names_and_sizes(sources: Sources) -> list[list[Any]]:
+    return [source[:2] for source in sources]

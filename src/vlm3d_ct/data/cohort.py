@@ -16,7 +16,7 @@ from vlm3d_ct.data.layout import read_cases
 from vlm3d_ct.data.prepare import PrepareSummary, prepare_cases
 from vlm3d_ct.data.records import UNFINISHED
 from vlm3d_ct.data.split import split_patients
-from vlm3d_ct.distributed import gather_objects, leaving_together, rank, world_size
+from vlm3d_ct.distributed import gather_objects, rank, world_size
 from vlm3d_ct.errors import ConfigError, DataError, Problem, Stopped
 from vlm3d_ct.log import say, warn
 from vlm3d_ct.volumes.preprocess import Preprocess
@@ -153,12 +153,11 @@ def prepare_cohort(
     cache = Cache(Path(config.data.cache_dir), preprocess.fingerprint)
     cases = (*cohort.training, *cohort.validation)
     summary: PrepareSummary | Stopped
-    with leaving_together(LONGEST_PREPARATION):  # a disk may be full for one rank only
-        try:
-            shard = (rank() + 1, world_size())
-            summary = prepare_cases(cases, preprocess, cache, workers=workers, shard=shard, stopping=stopping)
-        except Stopped as stopped:
-            summary = stopped  # the other ranks must hear of it
+    try:  # a full disk ends this rank at once, and its launcher the others: together they would end hours later
+        shard = (rank() + 1, world_size())
+        summary = prepare_cases(cases, preprocess, cache, workers=workers, shard=shard, stopping=stopping)
+    except Stopped as stopped:
+        summary = stopped  # the other ranks must hear of it
     gathered = gather_objects(summary, timeout=LONGEST_PREPARATION)
     summaries = [each for each in gathered if isinstance(each, PrepareSummary)]
     if len(summaries) < len(gathered):

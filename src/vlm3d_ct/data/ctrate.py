@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Literal
 
 from vlm3d_ct.data.cache import SAFE_NAME
@@ -16,7 +15,7 @@ from vlm3d_ct.data.masks import MaskFiles, find_masks
 from vlm3d_ct.data.metadata import read_metadata, read_no_chest
 from vlm3d_ct.data.names import volume_stem
 from vlm3d_ct.data.part import Part, describe, describe_masks
-from vlm3d_ct.data.patients import PATIENTS_FILE, check_names, find_patient, read_patients
+from vlm3d_ct.data.patients import find_patients
 from vlm3d_ct.data.records import TextRecord
 from vlm3d_ct.data.texts import VolumeTexts, collect_texts
 from vlm3d_ct.errors import Problem
@@ -43,11 +42,9 @@ def read_plan_volumes(directory: Path, records: Iterable[TextRecord], mask_label
     lists, unlisted = find_tables([directory], "no_chest_*.txt", "metadata/no_chest_*.txt")
     excluded, list_problems = read_no_chest(lists)
     problems += mask_problems + texts.problems + table_problems + list_problems + _orphans(volumes, masks, texts)
-    people, unreadable = find_tables([directory], PATIENTS_FILE)
-    patients, patient_problems = read_patients(people)
-    problems += refused + unlisted + unreadable + patient_problems
-    problems += check_names((volume_stem(path.name) for path in volumes.values()), patients, directory)
-    found = match_cases(volumes, masks, texts, stored, excluded, patients=patients)
+    patients, unclear = find_patients([directory], [volume_stem(path.name) for path in volumes.values()])
+    problems += refused + unlisted + unclear
+    found = match_cases(volumes, masks, texts, stored, excluded, patients)
     cases, without_text, no_chest, case_problems = found
     num_patients = len({case.patient_id for each in found[:3] for case in each})
     notes = [f"{len(volumes)} volumes of {num_patients} patients"]
@@ -69,8 +66,8 @@ def match_cases(
     texts: VolumeTexts,
     stored: Mapping[str, StoredScan],
     excluded: set[str],
+    patients: Mapping[str, str],
     split: Literal["train", "validation"] | None = None,
-    patients: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[list[Case], list[Case], list[Case], list[Problem]]:
     """Cases with a text, without one, and excluded as no chest; and a problem for each without a text."""
     cases: list[Case] = []
@@ -83,10 +80,12 @@ def match_cases(
             message = "A case id may hold letters, digits and . _ + - only."
             problems.append(problem("case-id", path, "name", case_id, message, "Rename the file."))
             continue
+        if case_id not in patients:  # a problem already
+            continue
         mask = masks.get(key, MaskFiles((), "regions"))
         case = Case(
             case_id=case_id,
-            patient_id=find_patient(case_id, patients),
+            patient_id=patients[case_id],
             kind="volume",
             image_paths=(path,),
             mask_paths=mask.paths,

@@ -17,7 +17,9 @@ from vlm3d_ct.data.ctrate import describe_cases, match_cases
 from vlm3d_ct.data.found_files import find_json, find_nifti, find_tables
 from vlm3d_ct.data.masks import MaskFiles, find_masks
 from vlm3d_ct.data.metadata import read_metadata, read_no_chest
+from vlm3d_ct.data.names import volume_stem
 from vlm3d_ct.data.part import Part
+from vlm3d_ct.data.patients import find_patients
 from vlm3d_ct.data.records import read_records
 from vlm3d_ct.data.texts import collect_texts
 from vlm3d_ct.errors import Problem
@@ -73,6 +75,9 @@ def read_ctrate_tree(roots: Sequence[Path], mask_labels: MaskLabels | None = Non
     excluded, list_problems = read_no_chest(lists)
     problems += record_problems + texts.problems + mask_problems + table_problems + list_problems + refused
     problems += no_tables + no_lists
+    stems = [volume_stem(path.name) for found in by_split.values() for path in found.values()]
+    patients, unclear = find_patients(roots, stems)
+    problems += unclear
     # The published masks lie on V2's grids. A blank header has no position by which a flip would be noticed.
     unmasked = len(stored_values & masks.keys())
     masks = {key: mask for key, mask in masks.items() if key not in stored_values}
@@ -80,7 +85,7 @@ def read_ctrate_tree(roots: Sequence[Path], mask_labels: MaskLabels | None = Non
     without_text: list[Case] = []
     no_chest: list[Case] = []
     for split, found in by_split.items():
-        parts = match_cases(found, masks, texts, stored, excluded, split)
+        parts = match_cases(found, masks, texts, stored, excluded, patients, split)
         for kept, more in zip((cases, without_text, no_chest), parts[:3], strict=True):
             kept += more
         problems += parts[3]

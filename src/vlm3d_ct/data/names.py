@@ -7,8 +7,8 @@ import unicodedata
 from pathlib import Path, PurePosixPath
 
 NIFTI_SUFFIX = ".nii.gz"
-_CTRATE = re.compile(r"([a-z]+_[0-9]+)_([a-z]+)_([0-9]+)", re.IGNORECASE)
-"""Split and patient, scan, reconstruction; ``train`` and ``valid`` in CT-RATE itself, other words elsewhere."""
+_CTRATE = re.compile(r"((?:train|valid|val|test)_[0-9]+)_([a-z]+)_([0-9]+)", re.IGNORECASE)
+"""Split and patient, scan, reconstruction; ``train`` and ``valid`` in CT-RATE itself, others beside it."""
 
 
 def volume_stem(name: str) -> str:

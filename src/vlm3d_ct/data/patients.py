@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from vlm3d_ct.data.found_files import find_tables
 from vlm3d_ct.data.names import follows_pattern, volume_patient, volume_stem
 from vlm3d_ct.data.tables import NAME_COLUMN, read_table, volume_rows
 from vlm3d_ct.errors import DataError, Problem
@@ -49,22 +50,40 @@ def read_patients(paths: Iterable[Path]) -> tuple[dict[str, str], list[Problem]]
     return {key: patient for key, patient in found.items() if key not in contradicted}, problems
 
 
-def find_patient(stem: str, patients: Mapping[str, str]) -> str:
-    """The patient of a volume: that of the table, else what its name says (`volume_patient`)."""
-    return patients.get(stem.casefold()) or volume_patient(stem)
+def find_patients(roots: Sequence[Path], stems: Sequence[str]) -> tuple[dict[str, str], list[Problem]]:
+    """The patient of each volume by its name: of a table in one of the roots, else what the name itself says.
+
+    Volumes of which neither is to be trusted are problems. Where there is a table they are not in what is returned:
+    with some patients of a table and some of names, one patient could have two ids.
+    """
+    tables, problems = find_tables(roots, PATIENTS_FILE)
+    told, faults = read_patients(tables)
+    problems += faults
+    found: dict[str, str] = {}
+    for stem in stems:
+        if (patient := told.get(stem.casefold())) is not None:
+            found[stem] = patient
+        elif not tables or follows_pattern(stem):
+            found[stem] = volume_patient(stem)
+    if not tables:
+        return found, problems + _check_names(stems, roots[-1])
+    if unknown := [stem for stem in stems if stem not in found]:
+        shown = f"{len(unknown)} of {len(stems)} volumes, such as {', '.join(sorted(unknown)[:3])}"
+        message, remedy = "The table says not whose scans these are.", "Add a row for each of them."
+        problems.append(problem("patients-unclear", tables[0], "VolumeName", shown, message, remedy))
+    return found, problems
 
 
-def check_names(stems: Iterable[str], patients: Mapping[str, str], folder: Path) -> list[Problem]:
+def _check_names(stems: Sequence[str], folder: Path) -> list[Problem]:
     """A problem where names most probably do not tell patients apart.
 
     Patients that are taken for one do not leak, but they all land on one side of a split, are left out of every
     evaluation together once one of them was trained on, and have no interval.
     """
     guessed: dict[str, list[str]] = defaultdict(list)
-    total = 0
+    total = len(stems)
     for stem in stems:
-        total += 1
-        if stem.casefold() not in patients and not follows_pattern(stem):
+        if not follows_pattern(stem):
             guessed[volume_patient(stem)].append(stem)
     largest = max(guessed.values(), key=len, default=[])
     if len(largest) <= (FEW_SCANS if len(largest) == total else MOST_SCANS_OF_A_PATIENT):

@@ -13,8 +13,8 @@ from vlm3d_ct.volumes.faults import fault
 def split_patients(cases: Iterable[Case], validation_fraction: float) -> tuple[list[Case], list[Case]]:
     """(training, validation) cases: by the split that the folder declares, else by a hash of the patient id.
 
-    The hash depends on nothing but the id: growing data, another seed or another machine move no patient. A folder that
-    holds one side only, such as CT-RATE's ``train_fixed`` without ``valid_fixed``, declares no split.
+    The hash depends on nothing but the id: growing data, another seed or another machine move no patient. Where the
+    training side alone is declared, such as CT-RATE's ``train_fixed`` without ``valid_fixed``, the hash splits it.
 
     Raises:
         DataError: a patient is declared for both splits.
@@ -22,11 +22,11 @@ def split_patients(cases: Iterable[Case], validation_fraction: float) -> tuple[l
     sides: tuple[list[Case], list[Case]] = ([], [])
     declared: dict[str, Case] = {}
     cases = list(cases)
-    both = {"train", "validation"} <= {case.split for case in cases}
-    if not both and (only := next((case.split for case in cases if case.split), None)):
-        say(f"all volumes are of the {only} split: {validation_fraction:.0%} of the patients are held out of it")
+    training_alone = {case.split for case in cases} - {None} == {"train"}
+    if training_alone:
+        say(f"all volumes are of the training split: {validation_fraction:.0%} of its patients are held out")
     for case in cases:
-        if case.split is None or not both:
+        if case.split is None or training_alone:
             sides[patient_share(case.patient_id) < validation_fraction].append(case)
             continue
         first = declared.setdefault(case.patient_id, case)

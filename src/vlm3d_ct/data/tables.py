@@ -82,7 +82,8 @@ def volume_rows(table: Table, columns: tuple[str, ...]) -> tuple[list[str], Iter
     if NAME_COLUMN not in places:
         message = "The table has no column VolumeName."
         shown = ", ".join(table.header[:8])
-        raise fault("table", table.path, "columns", shown, message, "Download the table again.")
+        remedy = "Separate columns by commas and name it so; a published table: download it again."
+        raise fault("table", table.path, "columns", shown, message, remedy)
     present = [name for name in columns if name in places]
     return present, _cells(table, {name: places[name] for name in (NAME_COLUMN, *present)})
 

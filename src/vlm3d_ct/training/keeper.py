@@ -144,6 +144,16 @@ def _by_score(kept: Iterable[Kept]) -> list[Kept]:
     return [entry for _, _, entry in sorted(scored, key=lambda item: (-item[0], item[1]))]
 
 
+def checkpoints_of(output_dir: Path) -> set[tuple[str, int]]:
+    """The names of a folder's checkpoints, and when each was written (ns): they tell whether a run has gone on."""
+    found = set()
+    for path in output_dir.glob("*"):  # nothing, where the folder is still to be made
+        if _NAME.fullmatch(path.name):
+            with suppress(FileNotFoundError):  # deleted by the run that is at it
+                found.add((path.name, path.stat().st_mtime_ns))
+    return found
+
+
 def newest_checkpoint(output_dir: Path) -> tuple[Path, dict[str, Any]] | None:
     """The newest readable checkpoint of a run; damaged ones are named and passed over. None in an empty folder.
 

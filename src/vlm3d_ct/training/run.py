@@ -25,6 +25,7 @@ from vlm3d_ct.seeding import derive_seed
 from vlm3d_ct.text.regions import load_region_table
 from vlm3d_ct.text.tokenize import ReportTokenizer, train_small_tokenizer
 from vlm3d_ct.training.announce import announce
+from vlm3d_ct.training.keeper import checkpoints_of
 from vlm3d_ct.training.lock import only_run
 from vlm3d_ct.training.resume import Start, check_same_run, find_start
 from vlm3d_ct.training.stop import StopRequest, clear_stopped, mark_stopped, stop_on_signals
@@ -78,6 +79,7 @@ def _train(
     with leaving_together():
         if rank() == 0:
             clear_stopped(output_dir)
+    begun_from = checkpoints_of(output_dir)
     start = find_start(config, output_dir, resume)
     found = from_main_rank(lambda: _found_cases(config, start), LONGEST_PREPARATION)
     # a BERT that is not there is noticed before hours of preparing; a small one is made of the prepared cases' texts
@@ -96,6 +98,11 @@ def _train(
     with leaving_together():
         if rank() == 0:
             held.enter_context(only_run(output_dir))
+            if checkpoints_of(output_dir) != begun_from:
+                raise ConfigError(
+                    f"--output_dir {output_dir}: another run has written there since this one started. Start the same "
+                    "command again; it continues from what is there now."
+                )
     if start.continues and start.content is not None:
         trainer.restore(start.content)
     start = replace(start, content=None)  # weights and moments, else kept in memory by every rank to the end

@@ -247,12 +247,13 @@ def test_names_and_patients() -> None:
     assert slice_patient("973_1_0_177") == "omni_973"
     assert volume_patient("test_007_a_1") == "test_007"
     assert volume_patient("MRN12-1") == volume_patient("MRN12-2") == "MRN12"
+    assert volume_patient("smith_1_chest_1") == volume_patient("smith_2_chest_1") == "smith"
 
 
-@pytest.mark.parametrize(("stems", "count"), [("case_{}", 4), ("case_{}", 21), ("scan-{}", 40)])
-def test_names_that_tell_no_patients_apart_are_refused_and_a_table_helps(
-    tmp_path: Path, stems: str, count: int
-) -> None:
+@pytest.mark.parametrize(
+    ("stems", "count"), [("case_{}", 4), ("case_{}", 21), ("scan-{}", 40), ("koeln_2021_ct_{}", 30)]
+)
+def test_names_that_tell_no_patients_apart_are_refused(tmp_path: Path, stems: str, count: int) -> None:
     names = [stems.format(number) for number in range(count)]
     others = ["train_1_a_1", "anna_1"] if count > 20 else []
     for name in [*names, *others]:
@@ -261,13 +262,27 @@ def test_names_that_tell_no_patients_apart_are_refused_and_a_table_helps(
     found = _only_problem(read_cases(tmp_path))
     assert found.code == "patients-unclear"
     assert f"{count} of {count + len(others)} volumes" in found.value
-    (tmp_path / "patients.csv").write_text(
-        "VolumeName,PatientID\n" + "".join(f"{name}.nii.gz,P{number // 2}\n" for number, name in enumerate(names))
-    )
+    rows = [f"{name}.nii.gz,P{number // 2}" for number, name in enumerate(names)] + ["anna_1,Anna"]
+    (tmp_path / "patients.csv").write_text("\ufeffVolumeName,PatientID\r\n" + "\r\n".join(rows), encoding="utf-8")
     index = read_cases(tmp_path)
     assert not index.problems
     assert len({case.patient_id for case in index.cases}) == (count + 1) // 2 + len(others)
     assert f"of {(count + 1) // 2 + len(others)} patients" in index.description
+
+
+def test_a_volume_that_the_table_of_patients_does_not_name_is_no_case(tmp_path: Path) -> None:
+    for name in ("a_1", "a_2", "b_1", "train_7_a_1"):
+        write_volume(tmp_path, name, with_mask=False)
+    write_records(tmp_path, [volume_record(name) for name in ("a_1", "a_2", "b_1", "train_7_a_1")])
+    (tmp_path / "patients.csv").write_text("VolumeName,PatientID\nA_1.nii.gz,P1\nb_1,P1\nelsewhere_1,P9\n")
+    index = read_cases(tmp_path)
+    found = _only_problem(index)
+    assert (found.code, found.value) == ("patients-unclear", "1 of 4 volumes, such as a_2")
+    assert {case.case_id: case.patient_id for case in index.cases} == {
+        "a_1": "P1",
+        "b_1": "P1",
+        "train_7_a_1": "train_7",
+    }
 
 
 def test_a_few_scans_of_one_patient_are_no_fault(tmp_path: Path) -> None:
@@ -283,10 +298,14 @@ def test_a_few_scans_of_one_patient_are_no_fault(tmp_path: Path) -> None:
         ("VolumeName,PatientID\na_1,\n", "names no patient"),
         ("VolumeName,PatientID\na_1,P1\na_1.nii.gz,P2\n", "another patient"),
         ("VolumeName,Person\na_1,P1\n", "no column PatientID"),
+        ("VolumeName;PatientID\na_1;P1\n", "no column VolumeName"),
     ],
 )
 def test_a_table_of_patients_that_says_nothing_is_refused(tmp_path: Path, rows: str, told: str) -> None:
     write_volume(tmp_path, "a_1", with_mask=False)
     write_records(tmp_path, [volume_record("a_1")])
     (tmp_path / "patients.csv").write_text(rows)
-    assert told in _only_problem(read_cases(tmp_path)).message
+    index = read_cases(tmp_path)
+    assert not index.cases
+    assert told in index.problems[0].message
+    assert index.problems[1].code == "patients-unclear"

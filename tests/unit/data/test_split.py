@@ -61,9 +61,13 @@ def test_a_patient_declared_for_both_splits_is_refused() -> None:
         split_patients(cases, 0.1)
 
 
-@pytest.mark.parametrize("only", ["train", "validation"])
-def test_a_folder_of_one_split_declares_none(only: str) -> None:
-    """CT-RATE's ``train_fixed`` alone, with ``valid_fixed`` kept for the test."""
-    cases = [replace(case, split=only) for case in CASES]
+def test_of_a_training_split_alone_patients_are_held_out() -> None:
+    """CT-RATE's ``train_fixed``, with ``valid_fixed`` kept for the test."""
+    cases = [replace(case, split="train") for case in CASES]
     for side, expected in zip(split_patients(cases, 0.1), split_patients(CASES, 0.1), strict=True):
         assert [case.case_id for case in side] == [case.case_id for case in expected]
+
+
+def test_a_validation_split_alone_is_not_trained_on() -> None:
+    cases = [replace(case, split="validation") for case in CASES]
+    assert split_patients(cases, 0.1) == ([], cases)

@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from vlm3d_ct.models import attention
 from vlm3d_ct.models.attention import (
@@ -221,5 +222,13 @@ def test_a_batch_too_large_for_the_fused_kernel_is_split(shared_bias: bool, monk
     bias = torch.randn(1 if shared_bias else 7, 2, 5, 5, generator=generator)
     whole, without = attend(query, key, value, bias=bias), attend(query, key, value)
     monkeypatch.setattr(attention, "LARGEST_FUSED_BATCH", 3)
+    sizes, fused = [], functional.scaled_dot_product_attention
+
+    def noted(*arguments: Tensor, **more: object) -> Tensor:
+        sizes.append(len(arguments[0]))
+        return fused(*arguments, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(functional, "scaled_dot_product_attention", noted)
     assert torch.equal(attend(query, key, value, bias=bias), whole)
     assert torch.equal(attend(query, key, value), without)
+    assert sizes == [3, 3, 1] * 2

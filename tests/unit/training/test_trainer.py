@@ -257,6 +257,21 @@ def test_a_folder_that_another_run_writes_to_is_refused(phantom_data: tuple[str,
     assert load_checkpoint(out / "checkpoint_last.pth")["step"] == 5
 
 
+def test_a_run_that_waited_while_another_wrote_its_folder_does_not_overwrite_it(
+    phantom_data: tuple[str, ...], tmp_path: Path
+):
+    config, out = config_of(phantom_data, "training.num_epochs=1"), tmp_path / "run"
+
+    def overtaken(config: Config, dataset: CaseDataset, device: torch.device) -> Validate:
+        """Called once the run has decided where to start from, before it trains."""
+        train(config, out, None, Scores(0.5))
+        return Scores(0.6)(config, dataset, device)
+
+    with pytest.raises(ConfigError, match="another run has written there since this one started"):
+        train(config, out, None, overtaken)
+    assert load_checkpoint(out / "checkpoint_last.pth")["kept"] == [{"step": 5, "score": 0.5}]
+
+
 def test_a_finished_run_started_again_does_nothing(
     phantom_data: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

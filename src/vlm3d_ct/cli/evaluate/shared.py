@@ -19,7 +19,7 @@ from vlm3d_ct.data.dataset import CaseDataset
 from vlm3d_ct.data.labels import LabelTable, find_labels, read_labels
 from vlm3d_ct.data.layout import CaseIndex, read_cases
 from vlm3d_ct.data.prepare import prepare_cases
-from vlm3d_ct.distributed import from_main_rank, gather_objects, leaving_together, process_group, rank, world_size
+from vlm3d_ct.distributed import from_main_rank, gather_objects, process_group, rank, world_size
 from vlm3d_ct.embeddings import EmbeddingSet, EmbeddingStore
 from vlm3d_ct.errors import ConfigError, DataError, Problem
 from vlm3d_ct.evaluation.examples import Example
@@ -268,8 +268,7 @@ class _Folder:
         trained = self.encoder.training_patients
         unseen = [case for case in found if keep_trained or hash_patient(case.patient_id) not in trained]
         workers = self.encoder.config.data.num_workers
-        with leaving_together(LONGEST_PREPARATION):
-            summary = prepare_cases(unseen, preprocess, cache, workers=workers, shard=(rank() + 1, world_size()))
+        summary = prepare_cases(unseen, preprocess, cache, workers=workers, shard=(rank() + 1, world_size()))
         summaries = gather_objects(summary, timeout=LONGEST_PREPARATION)
         faults = [problem for each in summaries for problem in each.problems]
         unusable = {case.case_id for each in summaries for case in each.unusable}
