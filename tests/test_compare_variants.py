@@ -91,6 +91,20 @@ def test_records_are_kept_and_the_page_is_made_of_them_alone(script: ModuleType,
         assert (tmp_path / "pictures" / name).stat().st_size < 100_000
 
 
+def test_variants_are_compared_with_the_full_design_of_their_time_seed_by_seed(parts: Any, tmp_path: Path):
+    found = {
+        "full": [record(parts, "full", seed, 80.0, 0.9) for seed in (0, 1)],
+        "plain CLIP": [record(parts, "plain CLIP", seed, 70.0 + seed, 0.8) for seed in (0, 1)],
+        "full, shorter": [record(parts, "full, shorter", seed, 60.0 + 10 * seed, 0.7) for seed in range(3)],
+        "dense": [record(parts, "dense", seed, 50.0 + 11 * seed, 0.7) for seed in range(3)],
+    }
+    page = parts.page.render(found, [], tmp_path / "none.md")
+    assert "| plain CLIP | 2 | -10.0, -9.0 |" in page
+    # -10, -9, -8: standard deviation 1, t(0.975, 2) = 4.3027, over the root of 3
+    assert "| dense | 3 | -9.0 ± 2.5 |" in page
+    assert page.count("| full, shorter |") == len(parts.page.TABLES)  # not compared with itself
+
+
 def test_a_record_of_other_conditions_is_told_apart(parts: Any, tmp_path: Path):
     slower = replace(record(parts, "full", 1, 50.0, 0.7), conditions={"threads": 1})
     page = parts.page.render({"full": [record(parts, "full", 0, 50.0, 0.7), slower]}, [], tmp_path / "none.md")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from learning.goals import LEAST_SEEDS, Found, goals, interval, show
+from learning.goals import LEAST_SEEDS, Found, goals, interval, mean_recall, show
 from learning.records import RECALLS, WAYS, Record, common_findings
 from learning.runs import BASE
-from learning.variants import FULL, PLAIN, VARIANTS
+from learning.variants import FULL, PLAIN, SHORTER, VARIANTS
 
 TABLES: Mapping[str, Mapping[str, str]] = {
     "Retrieval": {f"{name} {words}": f"{name} {words}" for words in WAYS.values() for name in RECALLS},
@@ -41,6 +41,14 @@ TABLES: Mapping[str, Mapping[str, str]] = {
     },
 }
 """Tables by title: the figure of each column by its heading."""
+COMPARED: Mapping[str, tuple[int, Callable[[Record], float]]] = {
+    "R@5": (1, mean_recall),
+    "R@5, hard scans": (1, lambda record: mean_recall(record, " scans")),
+    "AUROC": (3, lambda record: record.figures["AUROC"]),
+    "whole volumes": (3, lambda record: record.figures["AUROC, whole volumes"]),
+    "pointing": (1, lambda record: record.figures["pointing"]),
+}
+"""What variants are compared by, seed by seed: decimals and the figure."""
 NOTES = "benchmark_notes.md"
 
 
@@ -56,6 +64,7 @@ def render(found: Found, plots: Sequence[tuple[str, str]], notes: Path) -> str:
     lines = ["# Does it learn what it claims? On phantoms", "", *_conditions(found), "", "## Goals", ""]
     lines += ["| goal | the full design | |", "|---|---|---|"]
     lines += [f"| {what} | {reached} | {verdict} |" for what, reached, verdict in goals(found)]
+    lines += ["", "## Seed by seed", "", *_seed_by_seed(found)]
     for title, columns in TABLES.items():
         lines += ["", f"## {title}", "", *_table(found, columns)]
     lines += ["", "## By finding", "", *_by_finding(found), ""]
@@ -100,6 +109,36 @@ def _cell(records: Sequence[Record], key: str) -> str:
     if len(values) < LEAST_SEEDS:
         return ", ".join(show(value, float("nan")) for value in values)
     return show(*interval(values))
+
+
+def _seed_by_seed(found: Found) -> Iterator[str]:
+    """What each variant has less or more than the full design: of one seed both begin alike and see the same order."""
+    yield (
+        "A variant's figure less that of the full design with as much time and the same seed, which begins with the "
+        "same numbers and sees the same cases: mean ± half the 95 % interval of the differences, of two seeds both. "
+        "R@5 is the mean of both ways."
+    )
+    yield ""
+    yield "| variant | seeds | " + " | ".join(COMPARED) + " |"
+    yield "|---" * (len(COMPARED) + 2) + "|"
+    for name, records in found.items():
+        base = SHORTER if not VARIANTS[name].takes_long and SHORTER in found else FULL
+        others = {record.seed: record for record in found.get(base, ())}
+        pairs = [(record, others[record.seed]) for record in records if record.seed in others]
+        if name in (FULL, SHORTER) or not pairs:
+            continue
+        cells = [
+            _signed([measure(one) - measure(other) for one, other in pairs], digits)
+            for digits, measure in COMPARED.values()
+        ]
+        yield f"| {name} | {len(pairs)} | {' | '.join(cells)} |"
+
+
+def _signed(differences: Sequence[float], digits: int) -> str:
+    if len(differences) < LEAST_SEEDS:
+        return ", ".join(f"{difference:+.{digits}f}" for difference in differences)
+    mean, half = interval(differences)
+    return f"{mean:+.{digits}f} ± {half:.{digits}f}"
 
 
 def _by_finding(found: Found) -> Iterator[str]:
