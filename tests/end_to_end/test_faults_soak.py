@@ -92,8 +92,9 @@ def check(samples: list[dict[str, int]], limit: float) -> None:
     assert {sample["processes"] for sample in samples} == {3}, samples  # the run and its two loader workers
     fifth = len(samples) // 5
     files = [sample["files"] for sample in samples]
-    # a batch on its way from a worker is an open file for a moment
-    assert statistics.median(files[-fifth:]) == statistics.median(files[fifth : 2 * fifth]), files
+    # a batch on its way from a worker is an open file for a moment, and so is the checkpoint that is being written; a
+    # file left open by each of the validations between would make fifteen
+    assert abs(statistics.median(files[-fifth:]) - statistics.median(files[fifth : 2 * fifth])) <= 1, files
     assert max(files[fifth:]) - min(files[fifth:]) <= IN_FLIGHT, files
     assert growth(samples) < limit, samples
 

@@ -62,7 +62,7 @@ def read_ctrate_tree(roots: Sequence[Path], mask_labels: MaskLabels | None = Non
         notes += [f"{folder} {len(found)}" for folder, found in ((f"{name}_fixed", second), (name, first)) if found]
         if both := len(first.keys() & second.keys()):
             notes.append(f"{both} in both {name} and {name}_fixed: taken from {name}_fixed, which holds HU")
-    volumes = {key for found in by_split.values() for key in found}
+    volumes = {key: path for found in by_split.values() for key, path in found.items()}
     (files, refused), (tables, no_tables), (lists, no_lists) = (
         find_json(*(root / "cot" for root in roots)),
         find_tables(roots, "metadata/*metadata*.csv"),
@@ -74,18 +74,15 @@ def read_ctrate_tree(roots: Sequence[Path], mask_labels: MaskLabels | None = Non
     stored, table_problems = read_metadata(tables)
     excluded, list_problems = read_no_chest(lists)
     problems += record_problems + texts.problems + mask_problems + table_problems + list_problems + refused
-    problems += no_tables + no_lists
-    stems = [volume_stem(path.name) for found in by_split.values() for path in found.values()]
-    patients, unclear = find_patients(roots, stems)
-    problems += unclear
+    patients, unclear = find_patients(roots, [volume_stem(path.name) for path in volumes.values()])
+    problems += unclear + no_tables + no_lists
     # The published masks lie on V2's grids. A blank header has no position by which a flip would be noticed.
-    unmasked = len(stored_values & masks.keys())
-    masks = {key: mask for key, mask in masks.items() if key not in stored_values}
+    usable = {key: mask for key, mask in masks.items() if key not in stored_values}
     cases: list[Case] = []
     without_text: list[Case] = []
     no_chest: list[Case] = []
     for split, found in by_split.items():
-        parts = match_cases(found, masks, texts, stored, excluded, patients, split)
+        parts = match_cases(found, usable, texts, stored, excluded, patients, split)
         for kept, more in zip((cases, without_text, no_chest), parts[:3], strict=True):
             kept += more
         problems += parts[3]
@@ -93,10 +90,11 @@ def read_ctrate_tree(roots: Sequence[Path], mask_labels: MaskLabels | None = Non
     if stored_values:
         rows = len(stored_values & stored.keys())
         notes.append(f"{len(stored_values)} of stored values (V1), {rows} of them with a row of metadata")
-    if unmasked:
-        notes.append(f"{unmasked} masks of V1 volumes left aside: they lie on the grids of V2")
-    if away := len(texts.reasoning.keys() - volumes):
-        notes.append(f"{away} volumes with a chain of thought are not there")
+    left_aside = {
+        "masks of V1 volumes left aside: they lie on the grids of V2": len(masks) - len(usable),
+        "volumes with a chain of thought are not there": len(texts.reasoning.keys() - volumes.keys()),
+    }
+    notes += [f"{count} {what}" for what, count in left_aside.items() if count]
     return Part(
         cases=tuple(cases),
         problems=tuple(problems),
