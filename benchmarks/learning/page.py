@@ -112,7 +112,7 @@ def _cell(records: Sequence[Record], key: str) -> str:
 
 
 def _seed_by_seed(found: Found) -> Iterator[str]:
-    """What each variant has less or more than the full design of the same seed, whose luck with the order they share."""
+    """What each variant has less or more than the full design of the same seed, whose luck they share."""
     yield (
         "A variant's figure less that of the full design with as much time and the same seed, which sees the same "
         "cases in the same order: mean ± half the 95 % interval of the differences, of two seeds both. R@5 is the mean "
